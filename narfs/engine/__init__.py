@@ -1,0 +1,14 @@
+"""The engine joins lake and cache and holds the one nursery. Readers own no work: they wait for it, with a deadline.
+
+trust      which narinfos count
+ingest     one forward pass over a blob: NAR pieces, digests, tree, frames; no I/O
+worker     the process that runs ingests; parsing and hashing never share the mount's interpreter lock
+workers    the pool of such processes, seen from the event loop
+passes     a Pass: lake stream → worker → cache, and what may be known of it before it ends
+ranges     the parts of a blob that can be fetched by themselves
+restream   reading without a cache: verified chunks out of a stream that is read again
+accessor   NarAccessor: read(NarOffset, length) on one NAR
+store      Store: from a store path to its verified NarInfo and its NarAccessor
+closure    all NarInfos that a closed View needs
+push       a local path into a lake
+"""

@@ -1,0 +1,42 @@
+"""Which narinfos count: somebody we trust vouches for the NarHash, or the NarHash proves itself.
+
+A narinfo is *trusted* when its lake is (``?trusted=1`` waives the signature), when a trusted key signed its fingerprint,
+or when it is content-addressed by a method whose result follows from the NarHash. In all three cases the NarHash is still
+compared with the bytes; URL, Compression and the File fields are hints from a stranger.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from narfs.formats.narinfo import NarInfo
+    from narfs.formats.signature import PublicKeys
+    from narfs.lake.binary_cache import BinaryCache
+
+
+class Verify(StrEnum):
+    """When the bytes of a path may be seen."""
+
+    STRICT = "strict"
+    """Not before they were checked against what a trusted key signed."""
+    PROGRESSIVE = "progressive"
+    """As the stream passes; a mismatch at its end poisons the path."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustPolicy:
+    """The keys that count, and when bytes may be seen."""
+
+    keys: PublicKeys
+    verify: Verify = Verify.STRICT
+
+    def accepts(self, lake: BinaryCache, narinfo: NarInfo) -> bool:
+        """Say whether ``narinfo``, as ``lake`` gave it, counts."""
+        return lake.url.trusted or self.signer(narinfo) is not None or narinfo.content_address_matches()
+
+    def signer(self, narinfo: NarInfo) -> str | None:
+        """Name the trusted key that signed ``narinfo``, if any did."""
+        return self.keys.verify(narinfo.fingerprint, narinfo.signatures)

@@ -1,0 +1,142 @@
+"""The worker process: runs ingests for a mount, so that no parsing or hashing holds the mount's interpreter lock.
+
+Started by ``workers.py`` as ``python -m narfs.engine.worker FD``; FD is its end of a socket pair and its only way out.
+It serves any number of passes at once, in the order their bytes come, and ends when the other end closes. It opens one
+kind of file: the draft that the cache made for a pass.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from narfs.engine.ingest import Ingest
+from narfs.engine.wire import HEADER, PASSED, ROOT, Order, Say, failure_to_bytes, pack
+from narfs.errors import CacheUnusable, NarfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_REPORT_EVERY_BYTES = 8 * 1024 * 1024
+"""How often a strict pass reports: often enough for a progress bar and for the stall clock, 0.1 % of a core."""
+
+_NICENESS = 5
+"""The mount answers programs that wait; a pass is ahead of them. They must win when there are fewer cores than work."""
+
+
+class WorkerPass:
+    """One pass in the worker: an ingest, the file its pieces go to, and what was reported of it."""
+
+    def __init__(self, order: Order, say: Callable[[Say, bytes], None]) -> None:
+        self._say = say
+        self._progressive = order.progressive
+        self._threads = ThreadPoolExecutor(1)
+        self._ingest = Ingest(
+            compression=order.compression,
+            nar_hash=bytes.fromhex(order.nar_hash),
+            nar_size=order.nar_size,
+            threads=self._threads,
+        )
+        self._reported = 0
+        self._root_said = False
+        try:
+            self._file = None if order.path is None else os.open(order.path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise CacheUnusable(f"{order.path}: {error.strerror}") from error
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes of the blob; write and report what comes of them."""
+        for piece in self._ingest.feed(data):
+            self._write(piece, self._ingest.passed - len(piece))
+            if not self._root_said and (root := self._ingest.root) is not None:
+                self._root_said = True
+                self._say(Say.ROOT, ROOT.pack(root.kind, root.executable, root.size))
+            if self._progressive:
+                delta = self._ingest.indexer.builder.take_delta()
+                self._say(Say.PASSED, PASSED.pack(self._ingest.passed) + delta)
+            elif self._ingest.passed - self._reported >= _REPORT_EVERY_BYTES:
+                self._reported = self._ingest.passed
+                self._say(Say.PASSED, PASSED.pack(self._ingest.passed))
+
+    def finish(self) -> None:
+        """Compare, and report the index."""
+        self._say(Say.DONE, self._ingest.finish().to_bytes())
+
+    def close(self) -> None:
+        """Let go of the file and the thread."""
+        self._ingest.abandon()
+        self._threads.shutdown()
+        if self._file is not None:
+            os.close(self._file)
+
+    def _write(self, piece: bytes, offset: int) -> None:
+        if self._file is None:
+            return
+        try:
+            while piece:
+                written = os.pwrite(self._file, piece, offset)
+                piece, offset = piece[written:], offset + written
+        except OSError as error:
+            raise CacheUnusable(f"cannot write to the cache: {error.strerror}") from error
+
+
+class Worker:
+    """The loop of the process: one message in, its effect out."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self._peer = peer
+        self._passes: dict[int, WorkerPass] = {}
+
+    def serve(self) -> None:
+        """Serve until the other end closes."""
+        with self._peer.makefile("rb", buffering=1024 * 1024) as incoming:
+            while len(header := incoming.read(HEADER.size)) == HEADER.size:
+                kind, number, length = HEADER.unpack(header)
+                payload = incoming.read(length)
+                if len(payload) < length:
+                    return
+                try:
+                    self._obey(Say(kind), number, payload)
+                except Exception as error:  # noqa: BLE001 - one bad pass must not end the others; the loop logs it
+                    self._end(number)
+                    self._say(number, Say.FAILED, failure_to_bytes(error))
+                    if not isinstance(error, NarfsError):
+                        sys.excepthook(type(error), error, error.__traceback__)
+
+    def _obey(self, kind: Say, number: int, payload: bytes) -> None:
+        if kind is Say.BEGIN:
+            order = Order.from_bytes(payload)
+            self._passes[number] = WorkerPass(order, lambda kind, data: self._say(number, kind, data))
+        elif number not in self._passes:
+            return
+        elif kind is Say.DATA:
+            self._passes[number].feed(payload)
+        elif kind is Say.END:
+            self._passes[number].finish()
+            self._end(number)
+        else:
+            self._end(number)
+
+    def _say(self, number: int, kind: Say, payload: bytes) -> None:
+        self._peer.sendall(pack(kind, number, payload))
+
+    def _end(self, number: int) -> None:
+        if (ended := self._passes.pop(number, None)) is not None:
+            ended.close()
+
+
+def main() -> None:
+    """Serve the socket whose descriptor the command line names."""
+    os.nice(_NICENESS)
+    with socket.socket(fileno=int(sys.argv[1])) as peer:
+        try:
+            Worker(peer).serve()
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The worker processes as the event loop sees them: who runs a pass, and what it answers.
+
+A fixed number of processes serves any number of passes. A pass whose lake stalls costs its worker nothing, so one bad
+lake cannot starve the others; a worker that dies fails its passes with Unavailable and is started again for the next one.
+
+A pass through the eyes of this module::
+
+    loop task of the pass            sender (same task)              reader task of the worker
+    ────────────────────             ──────────────────              ─────────────────────────
+    begin(order) ───────────────────→ BEGIN
+    send(data) …  ──────────────────→ DATA (waits while the worker is behind)
+    finish()  ──────────────────────→ END
+                                                                     ROOT, PASSED… → events.on_root, on_passed
+    wait for DONE or FAILED ←──────────────────────────────────────  DONE | FAILED → Ticket.outcome, wake
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from narfs.engine.wire import HEADER, PASSED, ROOT, Order, Say, failure_from_bytes, pack
+from narfs.errors import Closing, NarfsError, Unavailable
+from narfs.formats.listing import Kind
+from narfs.formats.nar import Root
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+_log = logging.getLogger(__name__)
+
+_RECEIVE_BYTES = 256 * 1024
+_EXIT_GRACE_S = 5.0
+"""How long a worker may take to notice that its socket closed before it is killed."""
+
+
+class Watcher(Protocol):
+    """Who is told how a pass goes. Called on the event loop, must not wait."""
+
+    def on_root(self, root: Root) -> None:
+        """Say what the NAR claims its root node to be."""
+
+    def on_passed(self, nar_bytes: int, delta: bytes) -> None:
+        """Say how far the NAR is written and what its tree grew by."""
+
+
+class Ticket:
+    """One pass at one worker. Made by ``Workers.begin``."""
+
+    def __init__(self, worker: _WorkerProcess, number: int, watcher: Watcher) -> None:
+        self._worker = worker
+        self._number = number
+        self.watcher = watcher
+        self.outcome: bytes | NarfsError | None = None
+        self.ended = trio.Event()
+
+    async def send(self, data: bytes) -> None:
+        """Hand over the next bytes of the blob; waits while the worker is behind. Raises what the pass failed with."""
+        if isinstance(self.outcome, NarfsError):
+            raise self.outcome
+        await self._worker.send(pack(Say.DATA, self._number, data))
+
+    async def finish(self) -> bytes:
+        """Say that the blob is complete; give the encoded NarIndex, or raise what the pass failed with."""
+        await self._worker.send(pack(Say.END, self._number))
+        await self.ended.wait()
+        if isinstance(self.outcome, bytes):
+            return self.outcome
+        assert self.outcome is not None  # noqa: S101 - ended is only set with an outcome
+        raise self.outcome
+
+    def end(self, outcome: bytes | NarfsError) -> None:
+        """Record how the pass ended and wake who waits for it."""
+        if self.outcome is None:
+            self.outcome = outcome
+            self.ended.set()
+
+
+class _WorkerProcess:
+    """One process, its socket, and the passes it runs."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
+                [sys.executable, "-m", "narfs.engine.worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C at the terminal is the mount's to handle, not the worker's
+            )
+        except OSError as error:
+            ours.close()
+            raise Unavailable(f"cannot start a worker process: {os.strerror(error.errno or 0)}") from error
+        finally:
+            theirs.close()
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+        self._sending = trio.Lock()
+        self.tickets: dict[int, Ticket] = {}
+        self.alive = True
+
+    async def send(self, message: bytes) -> None:
+        async with self._sending:
+            if not self.alive:
+                raise Unavailable("a worker process ended in the middle of a pass")
+            # A message cut by a cancellation would garble every pass of this worker; the worker always reads on.
+            with trio.CancelScope(shield=True):
+                try:
+                    await self._stream.send_all(message)
+                except trio.BrokenResourceError as error:
+                    raise Unavailable("a worker process ended in the middle of a pass") from error
+
+    async def receive(self) -> None:
+        """Read answers until the process ends; then fail what is left."""
+        incoming = bytearray()
+        try:
+            async for data in self._stream:
+                incoming += data
+                self._take_messages(incoming)
+        except trio.BrokenResourceError:
+            pass
+        finally:
+            self.alive = False
+            for ticket in list(self.tickets.values()):
+                ticket.end(Unavailable("a worker process ended in the middle of a pass"))
+
+    async def aclose(self) -> None:
+        self.alive = False
+        await self._stream.aclose()
+        with trio.CancelScope(shield=True), trio.move_on_after(_EXIT_GRACE_S):
+            await trio.to_thread.run_sync(self._process.wait)
+            return
+        self._process.kill()
+        self._process.wait()
+
+    def _take_messages(self, incoming: bytearray) -> None:
+        while len(incoming) >= HEADER.size:
+            kind, number, length = HEADER.unpack_from(incoming)
+            end = HEADER.size + length
+            if len(incoming) < end:
+                return
+            payload = bytes(memoryview(incoming)[HEADER.size : end])
+            del incoming[:end]
+            if (ticket := self.tickets.get(number)) is not None:
+                self._take(ticket, Say(kind), payload)
+
+    def _take(self, ticket: Ticket, kind: Say, payload: bytes) -> None:
+        if kind is Say.ROOT:
+            node, executable, size = ROOT.unpack(payload)
+            ticket.watcher.on_root(Root(Kind(node), executable, size))
+        elif kind is Say.PASSED:
+            ticket.watcher.on_passed(PASSED.unpack_from(payload)[0], payload[PASSED.size :])
+        elif kind is Say.DONE:
+            ticket.end(payload)
+        else:
+            ticket.end(failure_from_bytes(payload))
+
+
+class Workers:
+    """A pool of ``count`` worker processes, started when first needed. Its nursery reads their answers."""
+
+    def __init__(self, nursery: trio.Nursery, count: int) -> None:
+        self._nursery = nursery
+        self._count = count
+        self._processes: list[_WorkerProcess] = []
+        self._numbers = itertools.count(1)
+        self._closed = False
+
+    def warm_up(self) -> None:
+        """Start one process now: the first pass then does not wait 0.1 s for an interpreter to start."""
+        if not self._processes:
+            self._start()
+
+    @asynccontextmanager
+    async def begin(self, order: Order, watcher: Watcher) -> AsyncIterator[Ticket]:
+        """Begin a pass at the least busy worker; leaving the block early aborts it there."""
+        worker = self._least_busy()
+        number = next(self._numbers) & 0xFFFFFFFF
+        ticket = Ticket(worker, number, watcher)
+        worker.tickets[number] = ticket
+        try:
+            await worker.send(pack(Say.BEGIN, number, order.to_bytes()))
+            yield ticket
+        finally:
+            del worker.tickets[number]
+            if not isinstance(ticket.outcome, bytes) and worker.alive:
+                with trio.CancelScope(shield=True):
+                    await worker.send(pack(Say.ABORT, number))
+
+    async def aclose(self) -> None:
+        """End all processes."""
+        self._closed = True
+        for process in self._processes:
+            await process.aclose()
+
+    def _least_busy(self) -> _WorkerProcess:
+        if self._closed:
+            raise Closing("the mount is going away")
+        self._processes = [process for process in self._processes if process.alive]
+        idle = min(self._processes, key=lambda process: len(process.tickets), default=None)
+        if idle is None or (idle.tickets and len(self._processes) < self._count):
+            return self._start()
+        return idle
+
+    def _start(self) -> _WorkerProcess:
+        process = _WorkerProcess()
+        self._processes.append(process)
+        self._nursery.start_soon(process.receive)
+        return process

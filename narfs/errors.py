@@ -77,14 +77,6 @@ class FormatError(NarfsError):
         self.expected = expected
         self.found = found
 
-    def __reduce__(self) -> tuple[object, ...]:
-        """Travel between processes: the base class would forget the keywords."""
-        return _rebuild_format_error, (self.what, self.offset, self.expected, self.found)
-
-
-def _rebuild_format_error(what: str, offset: int, expected: str, found: str) -> FormatError:
-    return FormatError(what, offset=offset, expected=expected, found=found)
-
 
 class ReadOnly(NarfsError):  # noqa: N818
     """Somebody tried to change something."""
@@ -108,3 +100,10 @@ class CacheHeld(CacheUnusable):
 
 class UsageError(NarfsError):
     """The command line or the configuration asks for something impossible."""
+
+
+def again(error: NarfsError) -> NarfsError:
+    """Copy an error for one more waiter: an instance raised by many tasks grows its traceback with each of them."""
+    copy = type(error).__new__(type(error), *error.args)
+    copy.__dict__.update(error.__dict__)
+    return copy

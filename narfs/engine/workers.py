@@ -17,7 +17,6 @@ A pass through the eyes of this module::
 from __future__ import annotations
 
 import itertools
-import logging
 import os
 import socket
 import subprocess
@@ -28,16 +27,16 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from narfs.engine.wire import HEADER, PASSED, ROOT, Order, Say, failure_from_bytes, pack
-from narfs.errors import Closing, NarfsError, Unavailable
+from narfs.errors import Closing, NarfsError, Unavailable, again
 from narfs.formats.listing import Kind
 from narfs.formats.nar import Root
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-_log = logging.getLogger(__name__)
-
 _RECEIVE_BYTES = 256 * 1024
+_STUCK_S = 60.0
+"""A worker that takes no byte for so long hangs (in its disk, most likely); one piece is at most a second of work."""
 _EXIT_GRACE_S = 5.0
 """How long a worker may take to notice that its socket closed before it is killed."""
 
@@ -65,7 +64,7 @@ class Ticket:
     async def send(self, data: bytes) -> None:
         """Hand over the next bytes of the blob; waits while the worker is behind. Raises what the pass failed with."""
         if isinstance(self.outcome, NarfsError):
-            raise self.outcome
+            raise again(self.outcome)
         await self._worker.send(pack(Say.DATA, self._number, data))
 
     async def finish(self) -> bytes:
@@ -110,18 +109,23 @@ class _WorkerProcess:
         async with self._sending:
             if not self.alive:
                 raise Unavailable("a worker process ended in the middle of a pass")
-            # A message cut by a cancellation would garble every pass of this worker; the worker always reads on.
-            with trio.CancelScope(shield=True):
+            # A message cut short by a cancellation would garble every pass of this worker, so a send is not cancelled;
+            # a worker that takes nothing for so long is stuck and is given up.
+            with trio.CancelScope(shield=True, relative_deadline=_STUCK_S) as scope:
                 try:
                     await self._stream.send_all(message)
-                except trio.BrokenResourceError as error:
+                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     raise Unavailable("a worker process ended in the middle of a pass") from error
+            if scope.cancelled_caught:
+                self.alive = False
+                self._process.kill()
+                raise Unavailable(f"a worker process took nothing for {_STUCK_S:.0f} s and was ended")
 
     async def receive(self) -> None:
-        """Read answers until the process ends; then fail what is left."""
+        """Take answers until the process ends; then fail what is left of its passes and reap it."""
         incoming = bytearray()
         try:
-            async for data in self._stream:
+            while data := await self._stream.receive_some(_RECEIVE_BYTES):
                 incoming += data
                 self._take_messages(incoming)
         except trio.BrokenResourceError:
@@ -130,15 +134,25 @@ class _WorkerProcess:
             self.alive = False
             for ticket in list(self.tickets.values()):
                 ticket.end(Unavailable("a worker process ended in the middle of a pass"))
+            with trio.CancelScope(shield=True):
+                await self._reap()
 
-    async def aclose(self) -> None:
+    async def end(self) -> None:
+        """Ask the process to end, by closing our half; ``receive`` notices and reaps it."""
         self.alive = False
+        with trio.CancelScope(shield=True):
+            try:
+                await self._stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+    async def _reap(self) -> None:
+        with trio.move_on_after(_EXIT_GRACE_S):
+            await trio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
         await self._stream.aclose()
-        with trio.CancelScope(shield=True), trio.move_on_after(_EXIT_GRACE_S):
-            await trio.to_thread.run_sync(self._process.wait)
-            return
-        self._process.kill()
-        self._process.wait()
 
     def _take_messages(self, incoming: bytearray) -> None:
         while len(incoming) >= HEADER.size:
@@ -195,10 +209,10 @@ class Workers:
                     await worker.send(pack(Say.ABORT, number))
 
     async def aclose(self) -> None:
-        """End all processes."""
+        """End all processes; their nursery waits until they are gone."""
         self._closed = True
         for process in self._processes:
-            await process.aclose()
+            await process.end()
 
     def _least_busy(self) -> _WorkerProcess:
         if self._closed:

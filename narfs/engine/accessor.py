@@ -1,0 +1,254 @@
+"""NarAccessor: the tree of one NAR, and read(NarOffset, length).
+
+Where the bytes come from, first match wins:
+
+1. the cache (``read_nowait``, then ``read`` for what must be read from disk or checked first);
+2. under progressive, the draft of the pass that is under way;
+3. ranges of the blob, if it is direct or framed and its index is known;
+4. a whole pass into the cache;
+5. without a cache: the stream read again, checked against the index (``restream``).
+
+What failed is remembered with a back-off, 1 s at first (the kernel asks twice at once) and 60 s at most: a NAR that does not
+match its NarHash must not be streamed again for each of a thousand reads, and a lake that recovers must be noticed.
+Under progressive a mismatch is for ever, because somebody may have read the wrong bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from narfs.engine.fetcher import Fetcher
+from narfs.engine.flights import Flight, take_off
+from narfs.engine.passes import Pass
+from narfs.errors import Corrupt, FormatError, NarfsError, Unavailable, again
+from narfs.formats.compression import decoder
+from narfs.formats.listing import PENDING, Kind, Pending
+from narfs.formats.nar import PEEK_BYTES, Root, peek_root
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from narfs.cache.chunk_cache import CachedNar
+    from narfs.engine.means import Described, Means
+    from narfs.formats.index import NarIndex
+    from narfs.formats.listing import GrowingListing, NarListing, Node
+    from narfs.offsets import NarOffset
+
+T = TypeVar("T")
+
+_FIRST_BACKOFF_S = 1.0
+_LONGEST_BACKOFF_S = 60.0
+_TRIES = 4
+"""Rounds of one read: chunks can be evicted between fetch and read, but not for ever."""
+
+
+class NarAccessor:
+    """One NAR. Made by ``Store.accessor``, one for each NarHash; lives as long as the Store."""
+
+    def __init__(self, means: Means, described: Described) -> None:
+        self.nar_hash = described.narinfo.nar_hash
+        self.nar_size = described.narinfo.nar_size
+        self._means = means
+        self._described = described
+        self._root: Root | None = None
+        self._index: NarIndex | None = None
+        self._cached: CachedNar | None = None
+        self._fetcher: Fetcher | None = None
+        self._pass: Pass | None = None
+        self._flight: Flight[None] | None = None
+        self._peeking: Flight[Root] | None = None
+        self._failure: NarfsError | None = None
+        self._retry_at = 0.0
+        self._backoff_s = _FIRST_BACKOFF_S
+        if means.cache is not None and (cached := means.cache.nar(self.nar_hash)) is not None:
+            self._take(cached.index, cached)
+        elif means.cache is not None:
+            self._root = means.cache.root(self.nar_hash)
+
+    # What is known without waiting.
+
+    @property
+    def verified(self) -> bool:
+        """Whether the NAR was compared with its NarHash; then tree and root are what they will always be."""
+        return self._index is not None
+
+    @property
+    def listing(self) -> NarListing | None:
+        """The whole tree, if it may be shown now."""
+        return None if self._index is None else self._index.listing
+
+    @property
+    def root(self) -> Root | None:
+        """Kind and size of the root node, if anything is known of it; a claim until ``verified``."""
+        if self._root is None and self._pass is not None:
+            self._root = self._pass.root
+        return self._root
+
+    def read_nowait(self, start: NarOffset, length: int) -> bytes | None:
+        """Give ``length`` bytes if the cache has them checked and in memory, else None. Not a checkpoint."""
+        return None if self._cached is None else self._cached.read_nowait(start, length)
+
+    # What may have to be waited for. All raise Unavailable, Corrupt, FormatError, Closing; deadlines are the caller's.
+
+    async def peek(self) -> Root:
+        """Give kind and size of the root node from the first kilobytes of the NAR: a claim until ``verified``."""
+        while (root := self.root) is None:
+            if self._pass is not None:
+                await self._pass.wait_progress()
+                continue
+            self._raise_failure()
+            if self._peeking is None or self._peeking.landed:
+                self._peeking = take_off(self._means.nursery, self._peek)
+            await self._peeking.result()
+        return root
+
+    async def child(self, directory: int, name: bytes) -> int | None:
+        """Give the id of the child ``name``, or None if there is none."""
+        return await self._ask(lambda tree: tree.child(directory, name))
+
+    async def children(self, directory: int) -> Sequence[int]:
+        """Give the ids of the children, in the order of their names."""
+        return await self._ask(lambda tree: tree.children(directory))
+
+    async def node(self, node: int) -> Node:
+        """Give a node that the caller knows to exist."""
+        return await self._ask(lambda tree: tree.node(node) if node < len(tree) else PENDING)
+
+    async def name(self, node: int) -> bytes:
+        """Give the name of a node that the caller knows to exist."""
+        return await self._ask(lambda tree: tree.name(node) if node < len(tree) else PENDING)
+
+    async def target(self, node: int) -> bytes:
+        """Give the target of a symlink that the caller knows to exist."""
+        return await self._ask(lambda tree: tree.target(node) if node < len(tree) else PENDING)
+
+    async def read(self, start: NarOffset, length: int) -> bytes:
+        """Give exactly ``length`` bytes of the NAR."""
+        for _ in range(_TRIES):
+            while self._index is None:
+                passing = await self._pass_to_read()
+                if passing is not None and (data := await self._read_draft(passing, start, length)) is not None:
+                    return data
+            if self._cached is not None and (data := await self._cached.read(start, length)) is not None:
+                return data
+            if (data := await self._fetch(start, length)) is not None:
+                return data
+        raise Unavailable("the cache is too small: chunks are evicted before they are read; raise --cache-size")
+
+    # The first pass.
+
+    async def _ask(self, question: Callable[[NarListing | GrowingListing], T | Pending]) -> T:
+        """Ask the tree; under progressive the tree so far, again and again until it knows."""
+        while True:
+            if self._index is not None:
+                answer = question(self._index.listing)
+            elif (passing := await self._pass_to_read()) is not None and passing.growing is not None:
+                answer = question(passing.growing)
+            else:
+                continue
+            if not isinstance(answer, Pending):
+                return answer
+            if self._pass is not None:
+                await self._pass.wait_progress()
+
+    async def _pass_to_read(self) -> Pass | None:
+        """Give the pass under way if it may be read already; else wait until it has moved on, and give None."""
+        self._raise_failure()
+        passing, flight = self._pass_under_way()
+        if passing.progressive and not flight.landed:
+            if passing.growing is None:
+                await passing.wait_progress()
+            return passing
+        await flight.result()
+        return None
+
+    async def _read_draft(self, passing: Pass, start: NarOffset, length: int) -> bytes | None:
+        while passing is self._pass:
+            if passing.draft is not None and passing.passed >= start + length:
+                return await passing.draft.read(start, length)
+            await passing.wait_progress()
+        return None
+
+    def _pass_under_way(self) -> tuple[Pass, Flight[None]]:
+        """Give the pass under way; begin one if there is none."""
+        if self._pass is None or self._flight is None:
+            self._pass = Pass(self._means, self._described)
+            self._flight = take_off(self._means.nursery, partial(self._run, self._pass))
+        return self._pass, self._flight
+
+    async def _run(self, passing: Pass) -> None:
+        try:
+            index, cached = await passing.run()
+            self._check_claim(index)
+        except NarfsError as error:
+            seen = passing.progressive and isinstance(error, Corrupt | FormatError)
+            self._remember(error, math.inf if seen else self._backoff_s)
+            raise
+        finally:
+            self._pass = None
+        self._backoff_s = _FIRST_BACKOFF_S
+        self._take(index, cached)
+
+    def _take(self, index: NarIndex, cached: CachedNar | None) -> None:
+        self._root = _root_of(index)
+        self._index, self._cached = index, cached
+        self._fetcher = Fetcher(self._means, self._described, index)
+
+    def _check_claim(self, index: NarIndex) -> None:
+        """Refuse a NAR whose root is not what its first kilobytes claimed: the kernel was told the claim."""
+        if self._root is not None and self._root != _root_of(index):
+            raise Corrupt(f"the lake first claimed that the root node is {self._root}, then sent {_root_of(index)}")
+
+    # Chunks that the cache does not have.
+
+    async def _fetch(self, start: NarOffset, length: int) -> bytes | None:
+        """Bring what covers the span; give the bytes, or None if they are in the cache now."""
+        self._raise_failure()
+        fetcher, cache = self._fetcher, self._means.cache
+        assert fetcher is not None  # noqa: S101 - there is one as soon as there is an index
+        if fetcher.has_ranges or cache is None or not cache.can_take(self.nar_size):
+            return await fetcher.read(start, length, self._cached)
+        _, flight = self._pass_under_way()
+        await flight.result()
+        return None
+
+    # The first kilobytes.
+
+    async def _peek(self) -> Root:
+        self._means.counters.peeks += 1
+        narinfo, cache = self._described.narinfo, self._means.cache
+        prefix = bytearray()
+        decode = decoder(narinfo.compression, nar_size=narinfo.nar_size)
+        async with self._described.lake.open_blob(narinfo) as pieces:
+            async for data in pieces:
+                for piece in decode.feed(data):
+                    prefix += piece
+                    if (root := peek_root(bytes(prefix[:PEEK_BYTES]))) is not None:
+                        self._root = root
+                        if cache is not None:
+                            cache.keep_root(self.nar_hash, root)
+                        return root
+        raise Corrupt(f"{narinfo.path.base_name}: the blob ends before the NAR's root node")
+
+    # What failed.
+
+    def _remember(self, error: NarfsError, backoff_s: float) -> None:
+        self._failure = error
+        self._retry_at = trio.current_time() + backoff_s
+        self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
+
+    def _raise_failure(self) -> None:
+        if self._failure is None:
+            return
+        if trio.current_time() < self._retry_at:
+            raise again(self._failure) from self._failure
+        self._failure = None
+
+
+def _root_of(index: NarIndex) -> Root:
+    node = index.listing.node(0)
+    return Root(node.kind, node.executable, 0 if node.kind is Kind.DIRECTORY else node.size)

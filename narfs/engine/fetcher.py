@@ -1,0 +1,115 @@
+"""Fetching chunks of one NAR whose index is known, when the cache does not have them.
+
+A chunk is fetched by one flight, whoever wants it. What a flight brings is checked, offered to the cache, and handed to its
+waiters directly: a cache that fails costs them nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from narfs.engine.flights import Flight, take_off
+from narfs.engine.ranges import Chunks, RangeRequest, fetch, has_ranges, plan
+from narfs.engine.restream import Restream
+from narfs.errors import CacheUnusable, Corrupt, FormatError, Unavailable
+from narfs.offsets import NarOffset
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from narfs.cache.chunk_cache import CachedNar
+    from narfs.engine.means import Described, Means
+    from narfs.formats.index import NarIndex
+
+_log = logging.getLogger(__name__)
+
+
+class Fetcher:
+    """The chunks of one NAR, from its lake."""
+
+    def __init__(self, means: Means, described: Described, index: NarIndex) -> None:
+        self._means = means
+        self._described = described
+        self._index = index
+        self._flights: dict[int, Flight[Chunks]] = {}
+        self._restream: Restream | None = None
+        self.has_ranges = has_ranges(index, described.narinfo)
+        """Whether parts of the blob can be fetched by themselves; no longer once the lake sent a wrong one."""
+
+    async def read(self, start: NarOffset, length: int, cached: CachedNar | None) -> bytes | None:
+        """Give ``length`` bytes from ``start``; what ``cached`` has is not fetched, what is fetched goes there.
+
+        None: something was evicted from the cache before it could be read; ask again.
+        """
+        wanted = self._index.grid.covering(start, length)
+        missing = wanted if cached is None else cached.missing(start, length)
+        self._take_off([chunk for chunk in missing if chunk not in self._flights], cached)
+        flights = dict.fromkeys(self._flights[chunk] for chunk in missing)
+        found: Chunks = {}
+        for flight in flights:
+            found |= await flight.result()
+        parts = []
+        for chunk in wanted:
+            span = self._index.grid.span(chunk)
+            first, last = max(start, span.start), min(start + length, span.end)
+            if chunk in found:
+                part: bytes | None = found[chunk][first - span.start : last - span.start]
+            else:
+                part = None if cached is None else await cached.read(NarOffset(first), last - first)
+            if part is None:
+                return None
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _take_off(self, chunks: list[int], cached: CachedNar | None) -> None:
+        if not chunks:
+            return
+        if self.has_ranges:
+            for request in plan(self._index, self._described.narinfo, chunks):
+                fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
+                self._start(fresh, partial(self._fetch_range, request, cached))
+        else:
+            self._means.counters.uncached_reads += 1
+            self._start(chunks, partial(self._fetch_stream, range(chunks[0], chunks[-1] + 1)))
+
+    def _start(self, chunks: list[int], work: Callable[[], Awaitable[Chunks]]) -> None:
+        async def fly() -> Chunks:
+            try:
+                return await work()
+            finally:
+                for chunk in chunks:
+                    del self._flights[chunk]
+
+        flight = take_off(self._means.nursery, fly)
+        self._flights.update(dict.fromkeys(chunks, flight))
+
+    async def _fetch_range(self, request: RangeRequest, cached: CachedNar | None) -> Chunks:
+        try:
+            chunks = await fetch(self._described, self._index, request)
+        except (Corrupt, FormatError) as error:
+            self._means.counters.corrupt += 1
+            self.has_ranges = False
+            raise Unavailable(f"{self._described.narinfo.path.base_name}: a range of the blob: {error}") from error
+        self._means.counters.range_fetches += 1
+        self._means.counters.range_fetched_nar_bytes += sum(map(len, chunks.values()))
+        if cached is not None:
+            try:
+                for chunk in set(cached.missing_of(chunks)):
+                    await cached.write(chunk, chunks[chunk])
+            except CacheUnusable as error:
+                _log.debug("chunks not kept: %s", error)
+        return chunks
+
+    async def _fetch_stream(self, chunks: range) -> Chunks:
+        if self._restream is None:
+            self._restream = Restream(self._described, self._index)
+            self._means.nursery.start_soon(self._close_restream, self._restream)
+        return await self._restream.chunks(chunks)
+
+    async def _close_restream(self, restream: Restream) -> None:
+        try:
+            await restream.close_when_idle()
+        finally:
+            self._restream = None

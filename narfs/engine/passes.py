@@ -1,0 +1,154 @@
+"""A Pass: one blob streamed once, through a worker, into the cache; and what may be known of it before it ends.
+
+Rule 1: under strict nothing of a pass is shown but its root's kind and size; under progressive the tree is, as it grows.
+Rule 2: a pass is served by one lake. Under strict another lake with the same NarHash takes over from the beginning when it
+fails; under progressive it does not, because bytes of the first one may have been seen.
+Rule 3: a cache that cannot take the NAR does not fail the pass: it begins again without one, and only the index remains.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.engine.means import Described
+from narfs.engine.trust import Verify
+from narfs.engine.wire import Order
+from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, NotFound, Unavailable
+from narfs.formats.index import NarIndex
+from narfs.formats.listing import GrowingListing
+
+if TYPE_CHECKING:
+    from narfs.cache.chunk_cache import CachedNar, Draft
+    from narfs.engine.means import Means
+    from narfs.formats.nar import Root
+    from narfs.lake.binary_cache import BinaryCache
+    from narfs.formats.narinfo import NarInfo
+
+_log = logging.getLogger(__name__)
+
+
+class Pass:
+    """One pass over the NAR that ``described`` names, whichever lake serves it. ``run`` does it, once."""
+
+    def __init__(self, means: Means, described: Described) -> None:
+        self._means = means
+        self._described = described
+        self._progress = trio.Event()
+        self.progressive = means.trust.verify is Verify.PROGRESSIVE
+        self.root: Root | None = None
+        self.passed = 0
+        """Bytes of the NAR that are written to the draft."""
+        self.growing: GrowingListing | None = None
+        """The tree so far; only under progressive."""
+        self.draft: Draft | None = None
+
+    async def wait_progress(self) -> None:
+        """Wait until more of the NAR has passed or the pass has ended."""
+        await self._progress.wait()
+
+    async def run(self) -> tuple[NarIndex, CachedNar | None]:
+        """Stream, check and keep the NAR; raise what stopped it."""
+        self._means.counters.passes_begun += 1
+        path = self._described.narinfo.path
+        _log.debug("pass started: %s", path.base_name)
+        try:
+            result = await self._run_on_any_lake()
+        except NarfsError as error:
+            self._means.counters.passes_failed += 1
+            if isinstance(error, (Corrupt, FormatError)):
+                self._means.counters.corrupt += 1
+            _log.error("%s: %s", path.base_name, error)  # noqa: TRY400 - an expected failure has no traceback
+            raise
+        finally:
+            self._wake()
+        self._means.counters.passes_verified += 1
+        _log.debug("pass complete: %s", path.base_name)
+        return result
+
+    def on_root(self, root: Root) -> None:
+        """Take what the NAR claims its root node to be."""
+        self.root = root
+        self._wake()
+
+    def on_passed(self, nar_bytes: int, delta: bytes) -> None:
+        """Take how far the NAR is written and what its tree grew by."""
+        self.passed = nar_bytes
+        if self.growing is not None:
+            self.growing.apply(delta)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._progress.set()
+        self._progress = trio.Event()
+
+    async def _run_on_any_lake(self) -> tuple[NarIndex, CachedNar | None]:
+        tried: list[BinaryCache] = []
+        described = self._described
+        while True:
+            try:
+                return await self._run_on(described)
+            except (Unavailable, NotFound, Corrupt, FormatError) as error:
+                if self.passed and self.progressive:
+                    raise
+                tried.append(described.lake)
+                try:
+                    described = await self._another(tried)
+                except NarfsError:
+                    if isinstance(error, NotFound):
+                        raise Unavailable(f"{described.lake.url}: has the narinfo but not the NAR: {error}") from error
+                    raise error from None
+                _log.warning("%s; trying %s", error, described.lake.url)
+
+    async def _another(self, tried: list[BinaryCache]) -> Described:
+        """Find a lake not yet tried that has the same NAR."""
+        wanted = self._described.narinfo
+
+        def accept(lake: BinaryCache, narinfo: NarInfo) -> bool:
+            return lake not in tried and narinfo.nar_hash == wanted.nar_hash and narinfo.nar_size == wanted.nar_size
+
+        return Described(*await self._means.upstreams.narinfo(wanted.path.hash_part, accept))
+
+    async def _run_on(self, described: Described) -> tuple[NarIndex, CachedNar | None]:
+        narinfo, cache = described.narinfo, self._means.cache
+        if cache is not None:
+            try:
+                draft = await cache.begin(narinfo.nar_hash, narinfo.nar_size)
+            except CacheUnusable as error:
+                _log.warning("%s: serving uncached: %s", narinfo.path.base_name, error)
+            else:
+                try:
+                    return await self._run_into(draft, described)
+                except CacheUnusable as error:
+                    _log.warning("%s: serving uncached: %s", narinfo.path.base_name, error)
+        index = await self._stream(described, None)
+        if cache is not None:
+            await cache.keep_index(index)
+        return index, None
+
+    async def _run_into(self, draft: Draft, described: Described) -> tuple[NarIndex, CachedNar]:
+        self.draft = draft
+        self.growing = GrowingListing() if self.progressive else None
+        kept = False
+        try:
+            index = await self._stream(described, str(draft.path))
+            direct = described.narinfo.compression == "none"
+            cached = await draft.commit(index, random_access=direct or index.frames is not None)
+            kept = True
+            return index, cached
+        finally:
+            self.draft = self.growing = None
+            self.passed = 0
+            if not kept:
+                draft.discard()
+
+    async def _stream(self, described: Described, path: str | None) -> NarIndex:
+        narinfo = described.narinfo
+        order = Order(narinfo.compression, narinfo.nar_hash.hex(), narinfo.nar_size, path, self.progressive)
+        async with self._means.workers.begin(order, self) as ticket, described.lake.open_blob(narinfo) as pieces:
+            async for piece in pieces:
+                await ticket.send(piece)
+            encoded = await ticket.finish()
+        return NarIndex.from_bytes(encoded)

@@ -1,0 +1,121 @@
+"""The parts of a blob that can be fetched by themselves: what to ask for, and what to do with the answer.
+
+A blob is *direct* when it is not compressed (BlobOffset is NarOffset), *framed* when its NarIndex has a frame table that
+fits it, *solid* otherwise. ``plan`` is pure; ``fetch`` asks the lake and checks every chunk against its digest before
+anybody sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from narfs.errors import Corrupt
+from narfs.formats.compression import decode_frame
+from narfs.offsets import BlobOffset, NarOffset, NarSpan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from narfs.engine.means import Described
+    from narfs.formats.frames import Frame
+    from narfs.formats.index import NarIndex
+    from narfs.formats.narinfo import NarInfo
+
+_REQUEST_MAX_BYTES = 8 * 1024 * 1024
+"""Longest run that one request asks for: it is held in memory until its chunks are checked."""
+
+Chunks = dict[int, bytes]
+
+
+class RangeRequest(NamedTuple):
+    """One request: these bytes of the blob give these chunks whole."""
+
+    start: BlobOffset
+    length: int
+    chunks: range
+    frames: tuple[Frame, ...]
+    """Empty for a direct blob."""
+
+
+def has_ranges(index: NarIndex, narinfo: NarInfo) -> bool:
+    """Say whether parts of the blob that ``narinfo`` names can be read by themselves."""
+    if narinfo.compression == "none":
+        return True
+    frames = index.frames
+    return (
+        frames is not None
+        and frames.compression == narinfo.compression
+        and narinfo.file_size in (None, frames.blob_size)
+    )
+
+
+def plan(index: NarIndex, narinfo: NarInfo, missing: Iterable[int]) -> list[RangeRequest]:
+    """Cover the ``missing`` chunks (ascending) with requests; neighbours are merged."""
+    requests: list[RangeRequest] = []
+    for run in _runs(missing, max(1, _REQUEST_MAX_BYTES // index.grid.chunk_bytes)):
+        span = NarSpan(index.grid.span(run.start).start, index.grid.span(run.stop - 1).end)
+        if narinfo.compression == "none":
+            requests.append(RangeRequest(BlobOffset(span.start), span.length, run, ()))
+            continue
+        if requests and run.start < requests[-1].chunks.stop:
+            if run.stop <= requests[-1].chunks.stop:
+                continue
+            span = NarSpan(index.grid.span(requests[-1].chunks.stop).start, span.end)
+        assert index.frames is not None  # noqa: S101 - has_ranges said so
+        frames = tuple(index.frames.covering(span))
+        start, end = frames[0].blob, frames[-1].blob + frames[-1].blob_length
+        requests.append(RangeRequest(start, end - start, _whole_chunks(index, frames), frames))
+    return requests
+
+
+async def fetch(described: Described, index: NarIndex, request: RangeRequest) -> Chunks:
+    """Ask the lake for one request and give its chunks, checked; Corrupt if one is not what the index says."""
+    data = await described.lake.read_blob(described.narinfo, request.start, request.length)
+    return await trio.to_thread.run_sync(_unpack, index, request, data)
+
+
+def check(index: NarIndex, chunk: int, data: bytes | memoryview) -> None:
+    """Compare one chunk with its digest."""
+    if hashlib.sha256(data).digest() != bytes(index.digests[32 * chunk : 32 * chunk + 32]):
+        span = index.grid.span(chunk)
+        raise Corrupt(f"bytes {span.start} to {span.end} of the NAR are not those that were verified before")
+
+
+def _unpack(index: NarIndex, request: RangeRequest, data: bytes) -> Chunks:
+    if request.frames:
+        first = request.frames[0]
+        compression = index.frames.compression if index.frames is not None else "none"
+        nar = b"".join(
+            decode_frame(compression, data[at : at + frame.blob_length], frame.nar_length)
+            for frame in request.frames
+            for at in (frame.blob - first.blob,)
+        )
+        origin = first.nar
+    else:
+        nar, origin = data, index.grid.span(request.chunks.start).start
+    chunks = {}
+    for chunk in request.chunks:
+        span = index.grid.span(chunk)
+        chunks[chunk] = nar[span.start - origin : span.end - origin]
+        check(index, chunk, chunks[chunk])
+    return chunks
+
+
+def _runs(numbers: Iterable[int], longest: int) -> list[range]:
+    runs: list[range] = []
+    for number in numbers:
+        if runs and runs[-1].stop == number and len(runs[-1]) < longest:
+            runs[-1] = range(runs[-1].start, number + 1)
+        else:
+            runs.append(range(number, number + 1))
+    return runs
+
+
+def _whole_chunks(index: NarIndex, frames: tuple[Frame, ...]) -> range:
+    """Give the chunks that lie wholly in ``frames``: a 16 MiB frame brings 64 of them, whichever one was wanted."""
+    start, end = frames[0].nar, NarOffset(frames[-1].nar + frames[-1].nar_length)
+    size = index.grid.chunk_bytes
+    return range(-(-start // size), index.grid.count if end >= index.nar_size else end // size)

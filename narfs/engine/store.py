@@ -1,0 +1,126 @@
+"""Store: from a store path to its trusted narinfo, and to the accessor of its NAR."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import trio
+from lru import LRU
+
+from narfs.engine.accessor import NarAccessor
+from narfs.engine.flights import Flights
+from narfs.engine.means import Counters, Described, Means
+from narfs.engine.workers import Workers
+from narfs.errors import FormatError, NotFound, Untrusted
+from narfs.formats.narinfo import NarInfo
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from narfs.cache.chunk_cache import ChunkCache
+    from narfs.engine.trust import TrustPolicy
+    from narfs.formats.store_path import StorePath
+    from narfs.lake.upstreams import Upstreams
+
+_DESCRIBED_KEPT = 16_384
+"""Narinfos kept in memory, at about 2 KB each; the rest is in the cache's catalog, 0.2 ms away."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """Counts since the start (``Counters``), and what is under way now."""
+
+    counters: Counters
+    accessors: int
+    describing: int
+
+
+class Store:
+    """Everything the lakes have, verified. Made by ``open_store``."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._described: LRU[str, Described] = LRU(_DESCRIBED_KEPT)
+        self._describing: Flights[str, Described] = Flights(means.nursery)
+        self._accessors: dict[bytes, NarAccessor] = {}
+
+    @property
+    def means(self) -> Means:
+        """What the engine works with."""
+        return self._means
+
+    async def describe(self, path: StorePath) -> Described:
+        """Give the trusted narinfo of ``path``.
+
+        NotFound when every lake says so, also when the hash is there under another name; Untrusted, Unavailable.
+        """
+        described = await self.describe_by_hash(path.hash_part)
+        if described.narinfo.path != path:
+            raise NotFound(f"{path.base_name}: the lake has this hash under the name {described.narinfo.path.base_name}")
+        return described
+
+    async def describe_by_hash(self, hash_part: str) -> Described:
+        """Give the trusted narinfo of the one path with this hash part (32 characters)."""
+        if (known := self._described.get(hash_part)) is not None:
+            return known
+        return await self._describing.result(hash_part, lambda: self._describe(hash_part))
+
+    def accessor(self, described: Described) -> NarAccessor:
+        """Give the accessor of the NAR; nothing is fetched by this. Paths with the same NarHash share one."""
+        nar_hash = described.narinfo.nar_hash
+        if (accessor := self._accessors.get(nar_hash)) is None:
+            accessor = self._accessors[nar_hash] = NarAccessor(self._means, described)
+        return accessor
+
+    def absent_for(self, hash_part: str) -> float:
+        """Give the seconds for which a NotFound of this hash part may be relied on."""
+        return self._means.upstreams.absent_for(hash_part)
+
+    def statistics(self) -> StoreStatistics:
+        """Count."""
+        return StoreStatistics(Counters(**asdict(self._means.counters)), len(self._accessors), len(self._describing))
+
+    async def _describe(self, hash_part: str) -> Described:
+        described = self._recall(hash_part)
+        if described is None:
+            try:
+                described = Described(*await self._means.upstreams.narinfo(hash_part, self._means.trust.accepts))
+            except Untrusted:
+                self._means.counters.untrusted += 1
+                raise
+            if self._means.cache is not None:
+                self._means.cache.keep_narinfo(described.lake.url.canonical, described.narinfo)
+        self._described[hash_part] = described
+        return described
+
+    def _recall(self, hash_part: str) -> Described | None:
+        """Find the narinfo in the catalog; it is checked again, for the keys may be others than then."""
+        if self._means.cache is None:
+            return None
+        for lake in self._means.upstreams.lakes:
+            text = self._means.cache.narinfo(lake.url.canonical, hash_part)
+            if text is None:
+                continue
+            try:
+                narinfo = NarInfo.parse(text, expect=hash_part)
+            except FormatError:
+                continue
+            if self._means.trust.accepts(lake, narinfo):
+                return Described(lake, narinfo)
+        return None
+
+
+@asynccontextmanager
+async def open_store(
+    upstreams: Upstreams, cache: ChunkCache | None, trust: TrustPolicy, *, worker_count: int
+) -> AsyncIterator[Store]:
+    """Open an engine over lakes and a cache that the caller closes afterwards; all its work ends with the block."""
+    async with trio.open_nursery() as nursery:
+        workers = Workers(nursery, worker_count)
+        try:
+            yield Store(Means(nursery, upstreams, cache, workers, trust))
+        finally:
+            await workers.aclose()
+            nursery.cancel_scope.cancel()

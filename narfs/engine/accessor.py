@@ -8,9 +8,9 @@ Where the bytes come from, first match wins:
 4. a whole pass into the cache;
 5. without a cache: the stream read again, checked against the index (``restream``).
 
-What failed is remembered with a back-off, 1 s at first (the kernel asks twice at once) and 60 s at most: a NAR that does not
-match its NarHash must not be streamed again for each of a thousand reads, and a lake that recovers must be noticed.
-Under progressive a mismatch is for ever, because somebody may have read the wrong bytes.
+What failed is remembered with a back-off, 1 s at first (the kernel asks twice at once) and 60 s at most: a NAR that
+does not match its NarHash must not be streamed again for each of a thousand reads, and a lake that recovers must be
+noticed. Under progressive a mismatch is for ever, because somebody may have read the wrong bytes.
 """
 
 from __future__ import annotations

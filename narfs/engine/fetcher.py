@@ -1,7 +1,7 @@
 """Fetching chunks of one NAR whose index is known, when the cache does not have them.
 
-A chunk is fetched by one flight, whoever wants it. What a flight brings is checked, offered to the cache, and handed to its
-waiters directly: a cache that fails costs them nothing.
+A chunk is fetched by one flight, whoever wants it. What a flight brings is checked, offered to the cache, and handed to
+its waiters directly: a cache that fails costs them nothing.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ class Fetcher:
     async def _fetch_stream(self, chunks: range) -> Chunks:
         if self._restream is None:
             self._restream = Restream(self._described, self._index)
-            self._means.nursery.start_soon(self._close_restream, self._restream)
+            self._means.nursery.start_soon(self._run_restream, self._restream)
         return await self._restream.chunks(chunks)
 
-    async def _close_restream(self, restream: Restream) -> None:
+    async def _run_restream(self, restream: Restream) -> None:
         try:
-            await restream.close_when_idle()
+            await restream.run()
         finally:
             self._restream = None

@@ -48,7 +48,7 @@ class Flight(Generic[T]):
             self._result = await work()
         except NarfsError as error:
             self._error = error
-        except Exception as error:  # the nursery must outlive a bug in one piece of work
+        except Exception as error:  # noqa: BLE001 - the nursery must outlive a bug in one piece of work
             _log.exception("a bug ended a piece of work")
             self._error = Unavailable(f"a bug in narfs: {error!r}")
         except BaseException:

@@ -1,9 +1,9 @@
 """A Pass: one blob streamed once, through a worker, into the cache; and what may be known of it before it ends.
 
-Rule 1: under strict nothing of a pass is shown but its root's kind and size; under progressive the tree is, as it grows.
-Rule 2: a pass is served by one lake. Under strict another lake with the same NarHash takes over from the beginning when it
-fails; under progressive it does not, because bytes of the first one may have been seen.
-Rule 3: a cache that cannot take the NAR does not fail the pass: it begins again without one, and only the index remains.
+Rule 1: under strict nothing of a pass is shown but its root's kind and size; under progressive the tree is, growing.
+Rule 2: a pass is served by one lake. Under strict another lake with the same NarHash takes over from the beginning
+when it fails; under progressive it does not, because bytes of the first one may have been seen.
+Rule 3: a cache that cannot take the NAR does not fail the pass: it begins again without one, and the index remains.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from narfs.cache.chunk_cache import CachedNar, Draft
     from narfs.engine.means import Means
     from narfs.formats.nar import Root
-    from narfs.lake.binary_cache import BinaryCache
     from narfs.formats.narinfo import NarInfo
+    from narfs.lake.binary_cache import BinaryCache
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Pass:
             self._means.counters.passes_failed += 1
             if isinstance(error, (Corrupt, FormatError)):
                 self._means.counters.corrupt += 1
-            _log.error("%s: %s", path.base_name, error)  # noqa: TRY400 - an expected failure has no traceback
+            _log.error("%s: %s", path.base_name, error)
             raise
         finally:
             self._wake()

@@ -1,8 +1,8 @@
 """The parts of a blob that can be fetched by themselves: what to ask for, and what to do with the answer.
 
-A blob is *direct* when it is not compressed (BlobOffset is NarOffset), *framed* when its NarIndex has a frame table that
-fits it, *solid* otherwise. ``plan`` is pure; ``fetch`` asks the lake and checks every chunk against its digest before
-anybody sees it.
+A blob is *direct* when it is not compressed (BlobOffset is NarOffset), *framed* when its NarIndex has a frame table
+that fits it, *solid* otherwise. ``plan`` is pure; ``fetch`` asks the lake and checks every chunk against its digest
+before anybody sees it.
 """
 
 from __future__ import annotations

@@ -8,13 +8,12 @@ of 32 MiB, one piece, and the decoder's own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import trio
 
 from narfs.engine.ranges import check
-from narfs.errors import Corrupt
+from narfs.errors import Corrupt, NarfsError, again
 from narfs.formats.compression import decoder
 
 if TYPE_CHECKING:
@@ -29,65 +28,76 @@ _IDLE_S = 30.0
 """How long a stream nobody reads stays open; it holds one of the lake's connections."""
 
 
+class _Request:
+    """Chunks that somebody waits for."""
+
+    def __init__(self, wanted: range) -> None:
+        self.wanted = wanted
+        self.found: Chunks = {}
+        self.error: NarfsError | None = None
+        self.answered = trio.Event()
+
+
 class Restream:
-    """The stream of one NAR and a window of its checked chunks. ``chunks`` calls do not overlap (they queue)."""
+    """The stream of one NAR and a window of its checked chunks. One task ``run``s it, any number ask for chunks."""
 
     def __init__(self, described: Described, index: NarIndex) -> None:
         self._described = described
         self._index = index
         self._window: OrderedDict[int, bytes] = OrderedDict()
-        self._turn = trio.Lock()
-        self._stack = AsyncExitStack()
-        self._stream: AsyncIterator[Chunks] | None = None
-        self._next = 0
-        """The first chunk that the open stream has not given yet."""
-        self._used_at = trio.current_time()
+        self._asking, self._asked = trio.open_memory_channel[_Request](0)
 
     async def chunks(self, wanted: range) -> Chunks:
         """Give the ``wanted`` chunks, checked."""
-        async with self._turn:
-            self._used_at = trio.current_time()
-            found = {}
-            for chunk in wanted:
-                if chunk not in self._window:
-                    await self._pass_to(chunk)
-                found[chunk] = self._window[chunk]
-            return found
+        request = _Request(wanted)
+        await self._asking.send(request)
+        await request.answered.wait()
+        if request.error is not None:
+            raise again(request.error) from request.error
+        return request.found
 
-    async def close_when_idle(self) -> None:
-        """Return, with the stream closed, once nobody has read for a while; also closes when cancelled."""
-        try:
-            while (left := self._used_at + _IDLE_S - trio.current_time()) > 0:
-                await trio.sleep(left)
-        finally:
-            with trio.CancelScope(shield=True, relative_deadline=_IDLE_S):
-                async with self._turn:
-                    await self._close()
+    async def run(self) -> None:
+        """Answer until nobody has asked for a while."""
+        request = await self._next_request()
+        while request is not None:
+            try:
+                request = await self._run_stream(request)
+            except NarfsError as error:
+                request.error = error
+                request.answered.set()
+                request = await self._next_request()
 
-    async def _pass_to(self, chunk: int) -> None:
-        if self._stream is None or chunk < self._next:
-            await self._close()
-            self._stream = self._open()
-        try:
-            while self._next <= chunk:
-                passed = await anext(self._stream, None)
-                if passed is None:
-                    raise Corrupt(f"the blob ends before chunk {chunk} of the NAR")
-                self._keep(passed)
-        except BaseException:
-            with trio.CancelScope(shield=True, relative_deadline=1.0):
-                await self._close()
-            raise
+    async def _run_stream(self, request: _Request | None) -> _Request | None:
+        """Open the stream and answer what lies ahead of it or in the window; give the first request that does not."""
+        passed = 0
+        async with self._described.lake.open_blob(self._described.narinfo) as blob:
+            passing = self._checked(blob)
+            while request is not None:
+                for chunk in request.wanted:
+                    while chunk >= passed:
+                        chunks = await anext(passing, None)
+                        if chunks is None:
+                            raise Corrupt(f"the blob ends before chunk {chunk} of the NAR")
+                        self._keep(chunks)
+                        passed = max(chunks) + 1
+                    if chunk not in self._window:
+                        return request
+                    request.found[chunk] = self._window[chunk]
+                request.answered.set()
+                request = await self._next_request()
+        return None
 
-    def _keep(self, passed: Chunks) -> None:
-        for chunk, data in passed.items():
-            self._window[chunk] = data
-            self._next = chunk + 1
+    async def _next_request(self) -> _Request | None:
+        with trio.move_on_after(_IDLE_S):
+            return await self._asked.receive()
+        return None
+
+    def _keep(self, chunks: Chunks) -> None:
+        self._window.update(chunks)
         while len(self._window) * self._index.grid.chunk_bytes > _WINDOW_BYTES:
             self._window.popitem(last=False)
 
-    async def _open(self) -> AsyncIterator[Chunks]:
-        blob = await self._stack.enter_async_context(self._described.lake.open_blob(self._described.narinfo))
+    async def _checked(self, blob: AsyncIterator[bytes]) -> AsyncIterator[Chunks]:
         decode = decoder(self._described.narinfo.compression, nar_size=self._index.nar_size)
         collect = _Collector(self._index)
         async for data in blob:
@@ -95,12 +105,6 @@ class Restream:
             while (piece := await trio.to_thread.run_sync(next, pieces, None)) is not None:
                 if chunks := await trio.to_thread.run_sync(collect.feed, piece):
                     yield chunks
-
-    async def _close(self) -> None:
-        self._stream = None
-        self._next = 0
-        await self._stack.aclose()
-        self._stack = AsyncExitStack()
 
 
 class _Collector:

@@ -58,7 +58,9 @@ class Store:
         """
         described = await self.describe_by_hash(path.hash_part)
         if described.narinfo.path != path:
-            raise NotFound(f"{path.base_name}: the lake has this hash under the name {described.narinfo.path.base_name}")
+            raise NotFound(
+                f"{path.base_name}: the lake has this hash under the name {described.narinfo.path.base_name}"
+            )
         return described
 
     async def describe_by_hash(self, hash_part: str) -> Described:

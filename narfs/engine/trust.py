@@ -1,8 +1,8 @@
 """Which narinfos count: somebody we trust vouches for the NarHash, or the NarHash proves itself.
 
-A narinfo is *trusted* when its lake is (``?trusted=1`` waives the signature), when a trusted key signed its fingerprint,
-or when it is content-addressed by a method whose result follows from the NarHash. In all three cases the NarHash is still
-compared with the bytes; URL, Compression and the File fields are hints from a stranger.
+A narinfo is *trusted* when its lake is (``?trusted=1`` waives the signature), when a trusted key signed its
+fingerprint, or when it is content-addressed by a method whose result follows from the NarHash. In all three cases the
+NarHash is still compared with the bytes; URL, Compression and the File fields are hints from a stranger.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The messages between the event loop and a worker process, over one stream socket.
 
-A message is ``kind u8 · pass u32 · length u32`` little-endian and ``length`` bytes. The loop speaks BEGIN, then DATA any
-number of times, then END or ABORT; the worker answers with ROOT at most once, PASSED any number of times, and then DONE
-or FAILED, exactly once for every BEGIN. After FAILED the worker ignores what still comes of that pass, until END or ABORT.
+A message is ``kind u8 · pass u32 · length u32`` little-endian and ``length`` bytes. The loop speaks BEGIN, then DATA
+any number of times, then END or ABORT; the worker answers with ROOT at most once, PASSED any number of times, and then
+DONE or FAILED, unless it was told ABORT first. After FAILED it ignores what still comes of that pass.
 """
 
 from __future__ import annotations

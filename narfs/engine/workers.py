@@ -1,7 +1,7 @@
 """The worker processes as the event loop sees them: who runs a pass, and what it answers.
 
 A fixed number of processes serves any number of passes. A pass whose lake stalls costs its worker nothing, so one bad
-lake cannot starve the others; a worker that dies fails its passes with Unavailable and is started again for the next one.
+lake cannot starve the others; a worker that dies fails its passes with Unavailable, and the next pass starts another.
 
 A pass through the eyes of this module::
 

@@ -26,7 +26,8 @@ from narfs.engine.flights import Flight, take_off
 from narfs.engine.passes import Pass
 from narfs.errors import Corrupt, FormatError, NarfsError, Unavailable, again
 from narfs.formats.compression import decoder
-from narfs.formats.listing import PENDING, Kind, Pending
+from narfs.formats.growing import PENDING, Pending
+from narfs.formats.listing import Kind
 from narfs.formats.nar import PEEK_BYTES, Root, peek_root
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
 
     from narfs.cache.chunk_cache import CachedNar
     from narfs.engine.means import Described, Means
+    from narfs.formats.growing import GrowingListing
     from narfs.formats.index import NarIndex
-    from narfs.formats.listing import GrowingListing, NarListing, Node
+    from narfs.formats.listing import NarListing, Node
     from narfs.offsets import NarOffset
 
 T = TypeVar("T")
@@ -108,23 +110,23 @@ class NarAccessor:
 
     async def child(self, directory: int, name: bytes) -> int | None:
         """Give the id of the child ``name``, or None if there is none."""
-        return await self._ask(lambda tree: tree.child(directory, name))
+        return await self._ask(directory, lambda tree: tree.child(directory, name))
 
     async def children(self, directory: int) -> Sequence[int]:
         """Give the ids of the children, in the order of their names."""
-        return await self._ask(lambda tree: tree.children(directory))
+        return await self._ask(directory, lambda tree: tree.children(directory))
 
     async def node(self, node: int) -> Node:
         """Give a node that the caller knows to exist."""
-        return await self._ask(lambda tree: tree.node(node) if node < len(tree) else PENDING)
+        return await self._ask(node, lambda tree: tree.node(node))
 
     async def name(self, node: int) -> bytes:
         """Give the name of a node that the caller knows to exist."""
-        return await self._ask(lambda tree: tree.name(node) if node < len(tree) else PENDING)
+        return await self._ask(node, lambda tree: tree.name(node))
 
     async def target(self, node: int) -> bytes:
         """Give the target of a symlink that the caller knows to exist."""
-        return await self._ask(lambda tree: tree.target(node) if node < len(tree) else PENDING)
+        return await self._ask(node, lambda tree: tree.target(node))
 
     async def read(self, start: NarOffset, length: int) -> bytes:
         """Give exactly ``length`` bytes of the NAR."""
@@ -141,15 +143,17 @@ class NarAccessor:
 
     # The first pass.
 
-    async def _ask(self, question: Callable[[NarListing | GrowingListing], T | Pending]) -> T:
-        """Ask the tree; under progressive the tree so far, again and again until it knows."""
+    async def _ask(self, node: int, question: Callable[[NarListing | GrowingListing], T | Pending]) -> T:
+        """Ask the tree about a node; under progressive the tree so far, again and again until it knows."""
         while True:
             if self._index is not None:
                 answer = question(self._index.listing)
-            elif (passing := await self._pass_to_read()) is not None and passing.growing is not None:
+            elif (passing := await self._pass_to_read()) is None or passing.growing is None:
+                continue
+            elif node < len(passing.growing):
                 answer = question(passing.growing)
             else:
-                continue
+                answer = PENDING
             if not isinstance(answer, Pending):
                 return answer
             if self._pass is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.errors import NarfsError, NotFound
+from narfs.errors import NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,13 +15,8 @@ if TYPE_CHECKING:
     from narfs.engine.store import Store
     from narfs.formats.store_path import StorePath
 
-_log = logging.getLogger(__name__)
-
 _AT_ONCE = 64
 """Narinfos asked for at the same time; the lake bounds its own requests below that."""
-
-_PEEK_S = 5.0
-"""How long a mount waits for the first kilobytes of a NAR; a path slower than that answers with its trouble."""
 
 _NAMED_MISSING = 5
 
@@ -63,24 +57,3 @@ async def describe_all(
         more = f" and {len(missing) - _NAMED_MISSING} more" if len(missing) > _NAMED_MISSING else ""
         raise NotFound(f"no store has {names}{more}; push them, or mount without them with --allow-missing")
     return [found[path] for path in sorted(found)]
-
-
-async def peek_all(store: Store, described: Iterable[Described]) -> None:
-    """Learn kind and size of every root node, so that lookups in the root are answered from memory.
-
-    Trouble is logged and left to the path it concerns.
-    """
-    limit = trio.CapacityLimiter(_AT_ONCE)
-
-    async def peek(one: Described) -> None:
-        async with limit:
-            try:
-                with trio.fail_after(_PEEK_S):
-                    await store.accessor(one).peek()
-            except (NarfsError, trio.TooSlowError) as error:
-                _log.warning("%s: its kind is not known yet: %s", one.narinfo.path.base_name, error or "too slow")
-
-    async with trio.open_nursery() as nursery:
-        for one in described:
-            if store.accessor(one).root is None:
-                nursery.start_soon(peek, one)

@@ -10,6 +10,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+import trio
+
 from narfs.engine.flights import Flight, take_off
 from narfs.engine.ranges import Chunks, RangeRequest, fetch, has_ranges, plan
 from narfs.engine.restream import Restream
@@ -103,13 +105,18 @@ class Fetcher:
         return chunks
 
     async def _fetch_stream(self, chunks: range) -> Chunks:
-        if self._restream is None:
-            self._restream = Restream(self._described, self._index)
-            self._means.nursery.start_soon(self._run_restream, self._restream)
-        return await self._restream.chunks(chunks)
+        while True:
+            if (restream := self._restream) is None:
+                restream = self._restream = Restream(self._described, self._index)
+                self._means.nursery.start_soon(self._run_restream, restream)
+            try:
+                return await restream.chunks(chunks)
+            except trio.BrokenResourceError:
+                self._restream = None
 
     async def _run_restream(self, restream: Restream) -> None:
         try:
             await restream.run()
         finally:
-            self._restream = None
+            if self._restream is restream:
+                self._restream = None

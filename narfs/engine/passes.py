@@ -17,8 +17,8 @@ from narfs.engine.means import Described
 from narfs.engine.trust import Verify
 from narfs.engine.wire import Order
 from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, NotFound, Unavailable
+from narfs.formats.growing import GrowingListing
 from narfs.formats.index import NarIndex
-from narfs.formats.listing import GrowingListing
 
 if TYPE_CHECKING:
     from narfs.cache.chunk_cache import CachedNar, Draft

@@ -48,7 +48,7 @@ class Restream:
         self._asking, self._asked = trio.open_memory_channel[_Request](0)
 
     async def chunks(self, wanted: range) -> Chunks:
-        """Give the ``wanted`` chunks, checked."""
+        """Give the ``wanted`` chunks, checked; trio.BrokenResourceError when the stream has just been closed as idle."""
         request = _Request(wanted)
         await self._asking.send(request)
         await request.answered.wait()
@@ -58,34 +58,38 @@ class Restream:
 
     async def run(self) -> None:
         """Answer until nobody has asked for a while."""
-        request = await self._next_request()
-        while request is not None:
-            try:
+        with self._asked:
+            request = await self._next_request()
+            while request is not None:
                 request = await self._run_stream(request)
-            except NarfsError as error:
-                request.error = error
-                request.answered.set()
-                request = await self._next_request()
 
     async def _run_stream(self, request: _Request | None) -> _Request | None:
         """Open the stream and answer what lies ahead of it or in the window; give the first request that does not."""
         passed = 0
-        async with self._described.lake.open_blob(self._described.narinfo) as blob:
-            passing = self._checked(blob)
-            while request is not None:
-                for chunk in request.wanted:
-                    while chunk >= passed:
-                        chunks = await anext(passing, None)
-                        if chunks is None:
-                            raise Corrupt(f"the blob ends before chunk {chunk} of the NAR")
-                        self._keep(chunks)
-                        passed = max(chunks) + 1
-                    if chunk not in self._window:
-                        return request
-                    request.found[chunk] = self._window[chunk]
-                request.answered.set()
-                request = await self._next_request()
-        return None
+        try:
+            async with self._described.lake.open_blob(self._described.narinfo) as blob:
+                passing = self._checked(blob)
+                while request is not None:
+                    for chunk in request.wanted:
+                        while chunk >= passed:
+                            chunks = await anext(passing)
+                            self._keep(chunks)
+                            passed = max(chunks) + 1
+                        if chunk not in self._window:
+                            return request
+                        request.found[chunk] = self._window[chunk]
+                    request.answered.set()
+                    request = await self._next_request()
+        except StopAsyncIteration:
+            error: NarfsError = Corrupt("the blob is shorter than when it was verified")
+        except NarfsError as caught:
+            error = caught
+        else:
+            return None
+        assert request is not None  # noqa: S101 - the stream only moves for a request
+        request.error = error
+        request.answered.set()
+        return await self._next_request()
 
     async def _next_request(self) -> _Request | None:
         with trio.move_on_after(_IDLE_S):

@@ -76,9 +76,13 @@ class Store:
             accessor = self._accessors[nar_hash] = NarAccessor(self._means, described)
         return accessor
 
-    def absent_for(self, hash_part: str) -> float:
-        """Give the seconds for which a NotFound of this hash part may be relied on."""
-        return self._means.upstreams.absent_for(hash_part)
+    async def find(self, path: StorePath) -> NarAccessor:
+        """Give the accessor of a path; raises as ``describe`` does."""
+        return self.accessor(await self.describe(path))
+
+    def absent_for(self, path: StorePath) -> float:
+        """Give the seconds for which a NotFound of this path may be relied on."""
+        return self._means.upstreams.absent_for(path.hash_part)
 
     def statistics(self) -> StoreStatistics:
         """Count."""

@@ -1,0 +1,146 @@
+"""Config: everything a daemon is told, as one frozen value that is valid from birth.
+
+A key has one name everywhere: ``cache-size`` in the TOML file is ``--cache-size`` on the command line and
+``Config.cache_size`` here. ``KEYS`` is the list, and the only place that reads a value from text or TOML.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from narfs.daemon.sizes import Size
+from narfs.engine.trust import Verify
+from narfs.errors import NarfsError, UsageError
+from narfs.formats.signature import CACHE_NIXOS_ORG_KEY, PublicKeys
+from narfs.lake.store_url import StoreUrl
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What a daemon is told; every field has a default except where the cache lives."""
+
+    cache_dir: Path
+    store: tuple[str, ...] = ("https://cache.nixos.org",)
+    """Lakes, as Nix writes them; asked by Priority, then in this order."""
+    trusted_public_keys: PublicKeys = field(default=PublicKeys((CACHE_NIXOS_ORG_KEY,)))
+    verify: Verify = Verify.STRICT
+    cache_size: Size | None = None
+    """Budget of the cache; None means the lesser of 20 GiB and 10 % of its disk."""
+    keep_free: Size = field(default=Size(percent=5))
+    """What the cache never takes of its disk."""
+    read_deadline_s: float = 120.0
+    """Bounds one read or lookup of a program, not the fetch behind it, which goes on."""
+    stall_deadline_s: float = 30.0
+    """Bounds the time without any progress of a fetch, not its whole length."""
+    root_lookup_deadline_s: float = 5.0
+    """Bounds a lookup in the root of an open View, where the kernel lets every other lookup wait for it."""
+    negative_ttl_s: float = 60.0
+    """How long a store path's absence is believed in an open View."""
+    netrc_file: Path | None = None
+    ssl_cert_file: Path | None = None
+
+    def cache_bytes(self, disk_bytes: int) -> int:
+        """Give the cache's budget on a disk of ``disk_bytes``."""
+        if self.cache_size is None:
+            return min(20 * 1024**3, disk_bytes // 10)
+        return self.cache_size.of(disk_bytes)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def _words(value: object) -> tuple[str, ...]:
+    """Read a list of texts, or one text of words separated by spaces as nix.conf has it."""
+    if isinstance(value, str):
+        return tuple(value.split())
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError("a list of texts")
+    return tuple(value)
+
+
+def _stores(value: object) -> tuple[str, ...]:
+    stores = _words(value)
+    if not stores:
+        raise ValueError("at least one store URL")
+    for store in stores:
+        StoreUrl.parse(store)
+    return stores
+
+
+def _public_keys(value: object) -> PublicKeys:
+    return PublicKeys.parse(" ".join(_words(value)))
+
+
+def _verify(value: object) -> Verify:
+    try:
+        return Verify(_text(value))
+    except ValueError:
+        raise ValueError("strict or progressive") from None
+
+
+def _path(value: object) -> Path:
+    """Read a path; it must not depend on the directory a daemon happens to start in."""
+    path = Path(value if isinstance(value, Path) else _text(value)).expanduser()
+    if not path.is_absolute():
+        raise ValueError("an absolute path")
+    return path
+
+
+def _size(value: object) -> Size:
+    return Size(bytes=value) if isinstance(value, int) and value >= 0 else Size.parse(_text(value))
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(_SECONDS)
+    try:
+        seconds = float(value)
+    except ValueError:
+        raise ValueError(_SECONDS) from None
+    if not 0 < seconds < 10**6:
+        raise ValueError(_SECONDS)
+    return seconds
+
+
+_SECONDS = "a number of seconds greater than 0"
+
+
+KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
+    "cache-dir": ("cache_dir", _path),
+    "store": ("store", _stores),
+    "trusted-public-keys": ("trusted_public_keys", _public_keys),
+    "verify": ("verify", _verify),
+    "cache-size": ("cache_size", _size),
+    "keep-free": ("keep_free", _size),
+    "read-deadline": ("read_deadline_s", _seconds),
+    "stall-deadline": ("stall_deadline_s", _seconds),
+    "root-lookup-deadline": ("root_lookup_deadline_s", _seconds),
+    "negative-ttl": ("negative_ttl_s", _seconds),
+    "netrc-file": ("netrc_file", _path),
+    "ssl-cert-file": ("ssl_cert_file", _path),
+}
+"""Every key: the field it sets and the reader of its value, which raises ValueError saying what it expected."""
+
+
+def with_settings(config: Config, settings: Mapping[str, object], *, origin: str) -> Config:
+    """Return ``config`` with ``settings`` laid over it; UsageError names ``origin`` and key of what is impossible."""
+    fields: dict[str, Any] = {}
+    for key, value in settings.items():
+        if key not in KEYS:
+            raise UsageError(f"{origin}: unknown key {key!r}; known are {', '.join(sorted(KEYS))}")
+        field, read = KEYS[key]
+        try:
+            fields[field] = read(value)
+        except ValueError as error:
+            raise UsageError(f"{origin}: {key}: expected {error}, found {value!r}") from error
+        except NarfsError as error:
+            raise UsageError(f"{origin}: {key}: {error}") from error
+    return replace(config, **fields)

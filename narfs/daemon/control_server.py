@@ -1,0 +1,91 @@
+"""The answering side of the control socket."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.daemon.control import DEADLINE_S, REQUEST_MAX_BYTES, VERSION, socket_path
+from narfs.daemon.directories import private_directory
+from narfs.errors import NarfsError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+    from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_PART_BYTES = 4096
+
+
+@asynccontextmanager
+async def listening(
+    directory: Path, mountpoint: str, operations: Mapping[str, Callable[[], object]]
+) -> AsyncIterator[Path]:
+    """Answer requests while the block runs; gives the socket's path, which is removed at the end.
+
+    An operation answers at once, with a value that JSON can hold; what takes time it only sets in motion.
+    """
+    path = socket_path(private_directory(directory), mountpoint, os.getpid())
+    unborn = path.with_suffix(".new")
+    unborn.unlink(missing_ok=True)
+    with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
+        await listener.bind(os.fspath(unborn))
+        unborn.chmod(0o600)
+        listener.listen(16)
+        # Visible only now: whoever is refused by a socket takes its process for dead and removes it.
+        unborn.rename(path)
+        try:
+            async with trio.open_nursery() as nursery:
+                answer = partial(_answer, operations=operations)
+                nursery.start_soon(trio.serve_listeners, answer, [trio.SocketListener(listener)])
+                yield path
+                nursery.cancel_scope.cancel()
+        finally:
+            path.unlink(missing_ok=True)
+
+
+async def _answer(stream: trio.SocketStream, operations: Mapping[str, Callable[[], object]]) -> None:
+    """Answer one request; a peer that is slow, gone or talks nonsense costs nobody else anything."""
+    try:
+        with trio.move_on_after(DEADLINE_S):
+            reply = _reply(await _read_line(stream), operations)
+            await stream.send_all(json.dumps({"version": VERSION, **reply}).encode() + b"\n")
+    except trio.BrokenResourceError:
+        log.debug("a control client left before its answer")
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _read_line(stream: trio.SocketStream) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n") and len(line) <= REQUEST_MAX_BYTES:
+        part = await stream.receive_some(_PART_BYTES)
+        if not part:
+            break
+        line += part
+    return bytes(line)
+
+
+def _reply(line: bytes, operations: Mapping[str, Callable[[], object]]) -> dict[str, object]:
+    if len(line) > REQUEST_MAX_BYTES:
+        return {"error": f"a request is at most {REQUEST_MAX_BYTES} bytes"}
+    try:
+        request = json.loads(line)
+    except ValueError:
+        return {"error": "not a line of JSON"}
+    if not isinstance(request, dict) or request.get("version") != VERSION:
+        return {"error": f"this narfs speaks version {VERSION}"}
+    operation = operations.get(str(request.get("operation")))
+    if operation is None:
+        return {"error": f"unknown operation; known are {', '.join(sorted(operations))}"}
+    try:
+        return {"answer": operation()}
+    except NarfsError as error:
+        return {"error": str(error)}

@@ -1,0 +1,80 @@
+"""How a child tells its parent that it serves, or why it does not: one line of JSON on a pipe, then end of file.
+
+A child that dies first says nothing, which the parent reads as end of file. systemd hears READY=1 of the same moment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import time
+from typing import TYPE_CHECKING
+
+from narfs.errors import NarfsError, TooSlow, Unavailable, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_READY = {"ready": True}
+_PIPE_PART_BYTES = 4096
+
+
+class Announcer:
+    """The child's end; says one thing once. ``fd`` is the pipe's, or None when nobody waits there."""
+
+    def __init__(self, fd: int | None, environ: Mapping[str, str]) -> None:
+        self._fd = fd
+        self._environ = environ
+
+    def ready(self) -> None:
+        """Say that the mount is usable."""
+        notify_systemd("READY=1", self._environ)
+        self._say(_READY)
+
+    def failed(self, error: NarfsError) -> bool:
+        """Say why it never will be; False if nobody hears it there."""
+        return self._say({"failed": str(error), "usage": isinstance(error, UsageError)})
+
+    def _say(self, message: Mapping[str, object]) -> bool:
+        if self._fd is None:
+            return False
+        fd, self._fd = self._fd, None
+        try:
+            os.write(fd, json.dumps(message).encode())
+        except BrokenPipeError:
+            return False  # the parent gave up waiting
+        finally:
+            os.close(fd)
+        return True
+
+
+def wait_ready(fd: int, *, deadline_s: float, log: str) -> None:
+    """Wait at the parent's end until the child serves; raise what it failed with. Closes ``fd``."""
+    said = b""
+    until = time.monotonic() + deadline_s
+    with os.fdopen(fd, "rb", buffering=0) as pipe:
+        while True:
+            left = until - time.monotonic()
+            if left <= 0 or not select.select([pipe], [], [], left)[0]:
+                raise TooSlow(f"the mount was not usable after {deadline_s:.0f} s; {log}")
+            part = pipe.read(_PIPE_PART_BYTES)
+            if not part:
+                break
+            said += part
+    if not said:
+        raise Unavailable(f"the daemon ended before the mount was usable; {log}")
+    message = json.loads(said)
+    if message == _READY:
+        return
+    kind = UsageError if message["usage"] else Unavailable
+    raise kind(message["failed"])
+
+
+def notify_systemd(state: str, environ: Mapping[str, str]) -> None:
+    """Tell the service manager, if there is one: sd_notify(3)."""
+    if address := environ.get("NOTIFY_SOCKET"):
+        name = "\0" + address[1:] if address.startswith("@") else address
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
+            manager.sendto(state.encode(), name)

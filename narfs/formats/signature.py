@@ -29,6 +29,7 @@ PUBLIC_KEY_BYTES = 32
 SECRET_KEY_BYTES = 64
 SIGNATURE_BYTES = 64
 _SEED_BYTES = 32
+_SECRET_KEY = "secret key"  # noqa: S105 - what it is called in an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +78,14 @@ class SecretKey:
     key64: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
-        # No excerpt of the bytes in these errors: they are secret even when malformed.
-        _check("secret key", self.name, self.key64, SECRET_KEY_BYTES)
+        _check(_SECRET_KEY, self.name, self.key64, SECRET_KEY_BYTES)
         if bytes(SigningKey(self.key64[:_SEED_BYTES]).verify_key) != self.key64[_SEED_BYTES:]:
-            raise FormatError("secret key", offset=0, expected="a public half made from the seed", found="another one")
+            raise FormatError(_SECRET_KEY, offset=0, expected="a public half made from the seed", found="another one")
 
     @classmethod
     def parse(cls, text: str) -> SecretKey:
         """Read the text of a secret key file; white space around it is gone."""
-        return cls(*_parse("secret key", text.strip(), SECRET_KEY_BYTES))
+        return cls(*_parse(_SECRET_KEY, text.strip(), SECRET_KEY_BYTES))
 
     @classmethod
     def generate(cls, name: str) -> SecretKey:
@@ -151,16 +151,21 @@ def _parse(what: str, text: str, length: int) -> tuple[str, bytes]:
     try:
         return name, binascii.a2b_base64(encoded, strict_mode=True)
     except ValueError:
-        pass
-    expected = f"a name, ':' and base64 of {length} bytes"
-    raise FormatError(what, offset=0, expected=expected, found=f"no base64 after the name {quote(name)}")
+        pass  # Nothing worth chaining: binascii knows less about the text than the error below says.
+    raise FormatError(what, offset=0, expected=f"a name, ':' and base64 of {length} bytes", found=_show(what, text))
 
 
 def _check(what: str, name: str, data: bytes, length: int) -> None:
     if not name.isprintable() or not name or " " in name or ":" in name:
-        raise FormatError(what, offset=0, expected="a printable name without spaces and colons", found=quote(name))
+        expected = "a printable name without spaces and colons"
+        raise FormatError(what, offset=0, expected=expected, found=_show(what, name))
     if len(data) != length:
         raise FormatError(what, offset=len(name) + 1, expected=f"{length} bytes", found=f"{len(data)} bytes")
+
+
+def _show(what: str, text: str) -> str:
+    """Quote ``text``, unless it may be a secret: a damaged key still holds most of it."""
+    return "something that is not shown" if what == _SECRET_KEY else quote(text)
 
 
 def _write(name: str, data: bytes) -> str:

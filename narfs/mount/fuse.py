@@ -1,0 +1,456 @@
+"""The kernel's door, and the only room with pyfuse3 and errno.
+
+Handlers convert and answer; what a store path looks like is decided in ``view``, what the root shows in ``roots``. All
+handlers go through one funnel, which counts, translates by one table and logs. Everything below the root is immutable,
+so whatever is verified is given to the kernel without end; most reads never come here.
+
+A handler that knows its answer does not await: a request costs about 50 µs in kernel, libfuse and trio, a few µs here.
+"""
+# ruff: noqa: ARG002 - pyfuse3 decides what a handler is given
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, TypeVarTuple
+
+import pyfuse3
+import trio
+from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData, readdir_reply
+
+from narfs import errors
+from narfs.errors import FormatError, IsADirectory, NarfsError, NotFound, ReadOnly, Unavailable
+from narfs.formats.listing import Kind
+from narfs.formats.store_path import StorePath
+from narfs.mount.handles import Handles, OpenDirectory, OpenFile
+from narfs.mount.mountpoint import prepare
+from narfs.mount.options import MountOptions
+from narfs.mount.roots import Roots
+from narfs.mount.view import (
+    BLOCK_BYTES,
+    DIRECTORY_MODE,
+    LINKS,
+    LINKS_NAME,
+    ROOT,
+    TIME_NS,
+    directory_attributes,
+    shown_root,
+)
+from narfs.mount.waits import Waits
+from narfs.offsets import FileOffset, in_nar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from pyfuse3 import FileHandleT, FileNameT, FlagT, InodeT, ReaddirToken, RequestContext
+
+    from narfs.mount.accessor import PathSource
+    from narfs.mount.view import Attachment, Attributes, View
+
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+ERRNOS: Final[Mapping[type[NarfsError], int]] = {
+    NarfsError: errno.EIO,
+    errors.NotFound: errno.ENOENT,
+    errors.WrongKind: errno.EINVAL,
+    errors.NotADirectory: errno.ENOTDIR,
+    errors.IsADirectory: errno.EISDIR,
+    errors.NotASymlink: errno.EINVAL,
+    errors.Unavailable: errno.EIO,
+    errors.TooSlow: errno.ETIMEDOUT,
+    errors.Untrusted: errno.EACCES,
+    errors.Corrupt: errno.EIO,
+    errors.FormatError: errno.EIO,
+    errors.ReadOnly: errno.EROFS,
+    errors.Closing: errno.ENOTCONN,
+    errors.CacheUnusable: errno.EIO,
+    errors.CacheHeld: errno.EIO,
+    errors.UsageError: errno.EINVAL,
+}
+"""What a program sees of each failure. A test holds that nothing in errors.py is missing."""
+
+_EXPECTED = (errors.NotFound, errors.WrongKind, errors.ReadOnly, errors.Closing)
+"""A program asked for what is not there, or the mount is going away: nobody needs to read of it."""
+
+FOREVER_S = 1e9
+"""Validity of what never changes: 31 years. The kernel counts in jiffies and takes no infinity."""
+
+UNVERIFIED_S = 1.0
+"""Validity of what only a peek told, or what grows while a NAR passes."""
+
+_ASKED_TWICE_S = 1.0
+"""The kernel repeats a failed read page by page; the answer is the same, without another wait."""
+
+_IDLE_TASKS = 8
+_MAX_TASKS = 2048
+"""Requests being answered at once. pyfuse3's 99 would be used up by a hundred stalled reads, and hits would wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountStatistics:
+    """Requests by handler and failures by errno name since the start; the rest is as of now."""
+
+    requests: Mapping[str, int]
+    failures: Mapping[str, int]
+    bytes_read: int
+    open_files: int
+    waiting: int
+
+
+def _answers(
+    handler: Callable[Concatenate[Handlers, P], Awaitable[T]],
+) -> Callable[Concatenate[Handlers, P], Coroutine[Any, Any, T]]:
+    """Funnel of all handlers: count, answer a failure by the table, log it; a bug is EIO and the mount lives."""
+    name = handler.__name__
+
+    async def answer(self: Handlers, *args: P.args, **kwargs: P.kwargs) -> T:
+        self.requests[name] += 1
+        try:
+            return await handler(self, *args, **kwargs)
+        except FUSEError as again:  # already translated and logged, and remembered
+            self.failures[again.errno] += 1
+            raise
+        except Exception as error:
+            raise FUSEError(self.failed(name, error)) from error
+
+    functools.update_wrapper(answer, handler)
+    return answer
+
+
+class Handlers(pyfuse3.Operations):
+    """Answers the kernel. Extended attributes, flush, fsync and access stay ENOSYS, which the kernel remembers."""
+
+    supports_dot_lookup = False
+
+    def __init__(self, view: View, roots: Roots, waits: Waits, *, read_deadline_s: float = 120.0) -> None:
+        super().__init__()
+        self.view = view
+        self.usable = trio.Event()
+        self.requests: Counter[str] = Counter()
+        self.failures: Counter[int] = Counter()
+        self._roots = roots
+        self._waits = waits
+        self._read_deadline_s = read_deadline_s
+        self._bytes_read = 0
+        self._files: Handles[OpenFile] = Handles()
+        self._directories: Handles[OpenDirectory] = Handles()
+        self._said: set[str] = set()
+        self._owned = (view.uid, view.gid) != (0, 0)
+        self._absent = self._negative(FOREVER_S)
+
+    def statistics(self) -> MountStatistics:
+        """Count what was asked and what was answered."""
+        failures = {errno.errorcode.get(number, str(number)): count for number, count in self.failures.items()}
+        return MountStatistics(dict(self.requests), failures, self._bytes_read, len(self._files), len(self._waits))
+
+    def failed(self, operation: str, error: Exception) -> int:
+        """Log a failure and give its errno; the same words are a warning once and debugging after that."""
+        if isinstance(error, NarfsError):
+            number = ERRNOS.get(type(error), errno.EIO)
+            text = f"{operation}: {error}"
+            quiet = isinstance(error, _EXPECTED) or text in self._said
+            _log.log(logging.DEBUG if quiet else logging.WARNING, "%s (%s)", text, errno.errorcode[number])
+            if len(self._said) >= 1000:  # bounded, and forgetting early only says something twice
+                self._said.clear()
+            self._said.add(text)
+        else:
+            number = errno.EIO
+            _log.error("%s: a bug in narfs", operation, exc_info=error)
+        self.failures[number] += 1
+        return number
+
+    def init(self) -> None:
+        """Hear that kernel and session have agreed."""
+        self.usable.set()
+
+    # Names and attributes.
+
+    @_answers
+    async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
+        """Find a name in a directory; absence is an answer with a validity, which an ENOENT would not have."""
+        if parent_inode == ROOT:
+            return await self._lookup_in_root(name)
+        if parent_inode == LINKS:
+            return self._absent
+        attachment, directory = self.view.at(parent_inode)
+        accessor = attachment.accessor
+        listing = accessor.listing
+        if listing is not None:
+            child = listing.child(directory, name)
+            return self._absent if child is None else self._entry(attachment.attributes(listing.node(child)))
+        child = await self._wait(accessor.child, directory, name)
+        return self._absent if child is None else await self._unverified(attachment, child)
+
+    async def _lookup_in_root(self, name: bytes) -> EntryAttributes:
+        attachment = self.view.named(name)
+        if attachment is None:
+            if name == LINKS_NAME:
+                return self._entry(directory_attributes(LINKS, entries=0, subdirectories=0))
+            if self.view.closed:
+                return self._absent
+            try:
+                path = StorePath.parse(name)
+            except FormatError:
+                return self._absent
+            try:
+                attachment = await self._roots.find(path)
+            except NotFound:
+                return self._negative(self._roots.absent_for(path))
+        return self._root_entry(attachment)
+
+    def _root_entry(self, attachment: Attachment) -> EntryAttributes:
+        node = self._roots.show(attachment)
+        return self._entry(attachment.attributes(node), _validity(attachment))
+
+    async def _unverified(self, attachment: Attachment, node: int) -> EntryAttributes:
+        found = await self._wait(attachment.accessor.node, node)
+        return self._entry(attachment.attributes(found), _validity(attachment))
+
+    @_answers
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        """Describe an inode."""
+        if inode == ROOT:
+            settled = self.view.closed and all(each.accessor.listing is not None for each in self.view.attachments)
+            return self._entry(self.view.root_attributes(), FOREVER_S if settled else UNVERIFIED_S)
+        if inode == LINKS:
+            return self._entry(directory_attributes(LINKS, entries=0, subdirectories=0))
+        attachment, node = self.view.at(inode)
+        listing = attachment.accessor.listing
+        if listing is not None:
+            return self._entry(attachment.attributes(listing.node(node)))
+        return self._root_entry(attachment) if node == 0 else await self._unverified(attachment, node)
+
+    @_answers
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+        """Give a symlink's target; asked each time, because pyfuse3 does not ask for CACHE_SYMLINKS."""
+        attachment, node = self.view.at(inode)
+        listing = attachment.accessor.listing
+        return listing.target(node) if listing is not None else await self._wait(attachment.accessor.target, node)
+
+    # Files.
+
+    @_answers
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        """Resolve a file. Its pages stay in the kernel from one open to the next."""
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise ReadOnly("narfs is read-only")
+        attachment, id_ = self.view.at(inode)
+        accessor = attachment.accessor
+        listing = accessor.listing
+        node = listing.node(id_) if listing is not None else await self._wait(accessor.node, id_)
+        if node.kind != Kind.REGULAR:
+            raise IsADirectory(f"{attachment.path.path}: node {id_} is not a file")
+        handle = self._files.add(OpenFile(accessor, node.nar_offset, node.size))
+        return FileInfo(fh=handle, keep_cache=True)
+
+    @_answers
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        """Give all the bytes asked for up to the end of the file; a short answer would be taken for the end."""
+        file = self._files.get(fh)
+        size = min(size, file.size - off)
+        if size <= 0:
+            return b""
+        self._bytes_read += size
+        data = file.accessor.read_nowait(in_nar(file.contents, FileOffset(off)), size)
+        if data is None:
+            data = await self._read_waiting(file, off, size)
+        return data
+
+    async def _read_waiting(self, file: OpenFile, off: int, size: int) -> bytes:
+        if file.failed_before(off, size, trio.current_time()):
+            raise FUSEError(file.failed_errno)
+        try:
+            return await self._wait(file.accessor.read, in_nar(file.contents, FileOffset(off)), size)
+        except Exception as error:
+            file.failed_errno = self.failed("read", error)
+            file.failed_start, file.failed_end = off, off + size
+            file.failed_until = trio.current_time() + _ASKED_TWICE_S
+            raise FUSEError(file.failed_errno) from error
+
+    @_answers
+    async def release(self, fh: FileHandleT) -> None:
+        """Forget an open file."""
+        self._files.release(fh)
+
+    # Directories.
+
+    @_answers
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        """Resolve a directory; waits for its NAR, which readdir must not do in the root."""
+        return self._directories.add(await self._open_directory(inode))
+
+    async def _open_directory(self, inode: int) -> OpenDirectory:
+        if inode == ROOT:
+            return OpenDirectory(ROOT, ROOT, None, self.view.attachments)
+        if inode == LINKS:
+            return OpenDirectory(LINKS, ROOT, None, ())
+        attachment, id_ = self.view.at(inode)
+        accessor = attachment.accessor
+        listing = accessor.listing
+        if listing is not None:
+            node, children = listing.node(id_), listing.children(id_)
+        else:
+            node = await self._wait(accessor.node, id_)
+            children = await self._wait(accessor.children, id_)
+        parent = ROOT if id_ == 0 else attachment.inode(node.parent, Kind.DIRECTORY)
+        return OpenDirectory(inode, parent, attachment, children)
+
+    @_answers
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        """List with attributes from a position on, as far as the kernel has room; nothing is built beforehand."""
+        directory = self._directories.get(fh)
+        for position, name, inode in ((0, b".", directory.inode), (1, b"..", directory.parent)):
+            if start_id <= position and not readdir_reply(
+                token, name, self._unlooked(inode, DIRECTORY_MODE), position + 1
+            ):
+                return
+        children = directory.children
+        attachment = directory.attachment
+        for position in range(max(start_id, 2), len(children) + 2):
+            child = children[position - 2]
+            if attachment is None:
+                name, entry = child.path.base_name.encode("ascii"), self._listed_root(child)
+            elif (listing := attachment.accessor.listing) is not None:
+                name, entry = listing.name(child), self._entry(attachment.attributes(listing.node(child)))
+            else:
+                name = await self._wait(attachment.accessor.name, child)
+                entry = await self._unverified(attachment, child)
+            if not readdir_reply(token, name, entry, position + 1):
+                return
+
+    def _listed_root(self, attachment: Attachment) -> EntryAttributes:
+        """Describe a child of the root; one of unknown kind has no mode, so the kernel lists it and asks later."""
+        node = shown_root(attachment.accessor)
+        if node is None:
+            return self._unlooked(attachment.base, 0)
+        return self._entry(attachment.attributes(node), _validity(attachment))
+
+    @_answers
+    async def releasedir(self, fh: FileHandleT) -> None:
+        """Forget an open directory."""
+        self._directories.release(fh)
+
+    # The rest.
+
+    @_answers
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        """Describe a full disk of what is attached; overlayfs takes no lower layer without it."""
+        told = StatvfsData()
+        told.f_bsize = told.f_frsize = BLOCK_BYTES
+        told.f_blocks = -(-sum(each.accessor.nar_size for each in self.view.attachments) // BLOCK_BYTES)
+        told.f_files = len(self.view.attachments)
+        told.f_namemax = 255
+        return told
+
+    @_answers
+    async def refuse(self, *_asked: object) -> NoReturn:
+        """Answer every mutation."""
+        raise ReadOnly("narfs is read-only")
+
+    # The kernel refuses these by itself on a mount that is "ro"; a remount could ask.
+    setattr: Any = refuse
+    mknod: Any = refuse
+    mkdir: Any = refuse
+    unlink: Any = refuse
+    rmdir: Any = refuse
+    symlink: Any = refuse
+    rename: Any = refuse
+    link: Any = refuse
+    write: Any = refuse
+    create: Any = refuse
+
+    def _wait(self, ask: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> Awaitable[T]:
+        return self._waits.within(self._read_deadline_s, ask, *args)
+
+    def _entry(self, attributes: Attributes, valid_s: float = FOREVER_S) -> EntryAttributes:
+        entry = EntryAttributes()
+        inode, entry.st_mode, entry.st_nlink, entry.st_size, entry.st_blocks = attributes
+        entry.st_ino = inode
+        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = TIME_NS
+        entry.entry_timeout = entry.attr_timeout = valid_s
+        if self._owned:
+            entry.st_uid, entry.st_gid = self.view.uid, self.view.gid
+        return entry
+
+    @staticmethod
+    def _negative(valid_s: float) -> EntryAttributes:
+        entry = EntryAttributes()
+        entry.st_ino = 0
+        entry.entry_timeout = valid_s
+        return entry
+
+    @staticmethod
+    def _unlooked(inode: int, mode: int) -> EntryAttributes:
+        """Name an inode in a listing without telling more of it; the kernel looks it up when asked for."""
+        entry = EntryAttributes()
+        entry.st_ino, entry.st_mode = inode, mode
+        entry.entry_timeout = entry.attr_timeout = 0
+        return entry
+
+
+def _validity(attachment: Attachment) -> float:
+    return FOREVER_S if attachment.accessor.listing is not None else UNVERIFIED_S
+
+
+async def serve_mount(
+    view: View,
+    mountpoint: Path,
+    *,
+    source: PathSource | None = None,
+    options: MountOptions | None = None,
+    on_ready: Callable[[Handlers], object] = lambda _: None,
+) -> None:
+    """Serve a View until it is unmounted or the caller is cancelled; then nothing is mounted any more.
+
+    ``on_ready`` is called once, when the first answer can be given. One mount per process. UsageError: the mountpoint
+    will not do; Unavailable: the kernel refused. Cancelled, it answers what is in flight before it unmounts: a program
+    that waits for bytes gets ENOTCONN, not the ECONNABORTED of a daemon that died.
+    """
+    options = options or MountOptions.for_this_user()
+    place = await prepare(mountpoint, nonempty=options.nonempty)
+    waits = Waits()
+    roots = Roots(view, source, waits, deadline_s=options.root_deadline_s)
+    handlers = Handlers(view, roots, waits, read_deadline_s=options.read_deadline_s)
+    await roots.learn_all()
+    try:
+        pyfuse3.init(handlers, str(place), options.words())
+    except RuntimeError as error:  # libfuse has written the reason to stderr
+        raise Unavailable(f"{place}: cannot be mounted; is /dev/fuse there, and fusermount3 installed?") from error
+    try:
+        async with trio.open_nursery() as nursery:
+            ended = trio.Event()
+            nursery.start_soon(roots.keep_trying)
+            nursery.start_soon(_answer_kernel, handlers, ended)
+            try:
+                await handlers.usable.wait()
+                if not ended.is_set():
+                    on_ready(handlers)
+                await ended.wait()
+            finally:
+                with trio.CancelScope(shield=True):
+                    await waits.close()
+                    if not ended.is_set():
+                        pyfuse3.terminate()
+                    await ended.wait()
+            nursery.cancel_scope.cancel()
+    finally:
+        pyfuse3.close()
+
+
+async def _answer_kernel(handlers: Handlers, ended: trio.Event) -> None:
+    """Run the session until it is terminated or unmounted; a cancellation must not leave requests unanswered."""
+    try:
+        with trio.CancelScope(shield=True):
+            await pyfuse3.main(min_tasks=_IDLE_TASKS, max_tasks=_MAX_TASKS)
+    finally:
+        ended.set()
+        handlers.usable.set()

@@ -1,0 +1,68 @@
+"""What the kernel holds open: resolved once, so that nothing is looked up again for each read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from narfs.mount.accessor import Accessor
+    from narfs.mount.view import Attachment
+    from narfs.offsets import NarOffset
+
+T = TypeVar("T")
+
+
+class OpenFile:
+    """A file, two additions away from its bytes in the NAR; ``failed_*`` is the read that failed last."""
+
+    __slots__ = ("accessor", "contents", "failed_end", "failed_errno", "failed_start", "failed_until", "size")
+
+    def __init__(self, accessor: Accessor, contents: NarOffset, size: int) -> None:
+        self.accessor = accessor
+        self.contents = contents
+        self.size = size
+        self.failed_until = 0.0
+        self.failed_start = self.failed_end = self.failed_errno = 0
+
+    def failed_before(self, offset: int, size: int, now: float) -> bool:
+        """Whether this read is a repetition of the one that just failed."""
+        return now < self.failed_until and offset < self.failed_end and self.failed_start < offset + size
+
+
+class OpenDirectory:
+    """A directory with its ``.`` and ``..``; without an attachment its children are attachments, else node ids."""
+
+    __slots__ = ("attachment", "children", "inode", "parent")
+
+    def __init__(self, inode: int, parent: int, attachment: Attachment | None, children: Sequence[Any]) -> None:
+        self.inode = inode
+        self.parent = parent
+        self.attachment = attachment
+        self.children = children
+
+
+class Handles(Generic[T]):
+    """What is open of one kind, by the number the kernel has for it; numbers are never given twice."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._open: dict[int, T] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, value: T) -> int:
+        """Keep something until ``release`` of the number given."""
+        self._last += 1
+        self._open[self._last] = value
+        return self._last
+
+    def get(self, handle: int) -> T:
+        """Give what was opened."""
+        return self._open[handle]
+
+    def release(self, handle: int) -> None:
+        """Forget it."""
+        del self._open[handle]

@@ -1,0 +1,103 @@
+"""The directory to mount on: must be there and empty; a dead mount left there by a killed daemon is cleared first."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import trio
+
+from narfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+_PATIENCE_S = 5.0
+"""A mount whose daemon hangs answers stat never; not bounded by this is the thread that asked, which is left behind."""
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+class Mounted(NamedTuple):
+    """What /proc/self/mountinfo says of one mount."""
+
+    kind: str
+    source: str
+
+
+def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
+    """Find the topmost mount at exactly this place."""
+    found = None
+    for line in mountinfo.splitlines():
+        fields, _, more = line.partition(" - ")
+        place = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4])
+        if place.encode("latin-1", "replace") == os.fsencode(mountpoint):
+            kind, source, *_ = more.split(" ")
+            found = Mounted(kind, source)
+    return found
+
+
+async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
+    """Give the absolute place, fit to be mounted on; UsageError says what is wrong with it."""
+    place = _absolute(mountpoint)
+    if await _is_dead(place):
+        await detach(place)
+    try:
+        entry = await _ask(place, _first_entry)
+    except FileNotFoundError as error:
+        raise UsageError(f"{place}: no such directory; create it first") from error
+    except NotADirectoryError as error:
+        raise UsageError(f"{place}: not a directory") from error
+    except OSError as error:
+        raise UsageError(f"{place}: cannot be mounted on: {error.strerror}") from error
+    here = _mounted(place)
+    if here is not None and here.kind == "fuse.narfs":
+        raise UsageError(f"{place}: narfs is mounted there already; narfs umount {place}")
+    if entry is not None and not nonempty:
+        raise UsageError(f"{place}: not empty; a mount would hide what is in it")
+    return place
+
+
+async def detach(place: Path) -> None:
+    """Take a mount off its place even if it is busy or dead; UsageError if that is refused."""
+    command = ["umount", "-l", "-i"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+    done = await trio.run_process([*command, str(place)], capture_stderr=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise UsageError(f"{place}: a dead mount is in the way: {done.stderr.decode(errors='replace').strip()}")
+
+
+async def _is_dead(place: Path) -> bool:
+    here = _mounted(place)
+    if here is None or not here.kind.startswith("fuse"):
+        return False
+    try:
+        await _ask(place, os.statvfs)
+    except OSError:
+        return True
+    return False
+
+
+async def _ask(place: Path, question: Callable[[Path], T]) -> T:
+    """Ask the file system in a thread, and give up on it when it hangs."""
+    with trio.move_on_after(_PATIENCE_S):
+        return await trio.to_thread.run_sync(question, place, abandon_on_cancel=True)
+    raise UsageError(f"{place}: the file system there does not answer; is its daemon stopped? umount -l {place}")
+
+
+def _absolute(mountpoint: Path) -> Path:
+    """Resolve what can be resolved: of a dead mount everything but the last component, and that may hang no more."""
+    return Path(os.path.realpath(mountpoint))
+
+
+def _first_entry(place: Path) -> str | None:
+    with os.scandir(place) as entries:
+        return next((entry.name for entry in entries), None)
+
+
+def _mounted(place: Path) -> Mounted | None:
+    return mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), str(place))

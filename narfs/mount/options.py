@@ -1,0 +1,29 @@
+"""How a View is mounted: one frozen value."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+_ALWAYS = frozenset({"ro", "nosuid", "nodev", "default_permissions", "fsname=narfs", "subtype=narfs"})
+"""The kernel refuses every mutation and checks the modes by itself; a NAR has no set-uid and no devices to lose."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountOptions:
+    """``extra`` are the words of ``-o``, handed to libfuse as they are; deadlines bound one answer, not the work."""
+
+    allow_other: bool = False
+    nonempty: bool = False
+    extra: frozenset[str] = frozenset()
+    read_deadline_s: float = 120.0
+    root_deadline_s: float = 5.0
+
+    @classmethod
+    def for_this_user(cls) -> MountOptions:
+        """Root serves everybody; anybody else serves himself, unless /etc/fuse.conf allows more and he asks for it."""
+        return cls(allow_other=os.geteuid() == 0)
+
+    def words(self) -> set[str]:
+        """Give what libfuse is told."""
+        return {*_ALWAYS, *self.extra, *({"allow_other"} if self.allow_other else ())}

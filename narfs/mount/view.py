@@ -1,0 +1,183 @@
+"""A View: a set of store paths with inode numbers. Pure: it neither waits nor knows errno or the kernel.
+
+Inode 1 is the root, 2 is ``.links`` (an empty directory that Nix wants to find when the mount is its store; it is
+there when asked for and not listed). Each attached path owns a contiguous range, one number per possible node:
+
+::
+
+    1  2 ... 16 ...................... 16 + max_nodes(NarSize of a) ........................
+    root     | a: node 0, node 1, ... | b: node 0, node 1, ...                             |
+
+The range follows from the NarSize, so it can be given before the tree is known. There is no table of inodes: an inode
+number is split into its attachment (bisect) and its node id (subtraction). Ranges are dense to stay below 2^32 for as
+long as possible, because stat() in a 32-bit program fails above.
+
+Two paths with the same NAR share the inode numbers of their files and symlinks, so that the kernel keeps one copy of
+each page; they live in the range of the first one attached. Directories cannot be shared: the kernel moves a directory
+that appears twice.
+"""
+
+from __future__ import annotations
+
+import stat
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, NewType
+
+from narfs.errors import NarfsError, NotFound
+from narfs.formats.listing import Kind, Node
+from narfs.formats.nar import Root, max_nodes
+from narfs.offsets import NarOffset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from narfs.formats.store_path import StorePath
+    from narfs.mount.accessor import Accessor
+
+Inode = NewType("Inode", int)
+
+ROOT = Inode(1)
+LINKS = Inode(2)
+LINKS_NAME = b".links"
+_FIRST_RANGE = 16
+"""3 to 15 are kept for whatever else the root may have to show one day."""
+
+TIME_NS = 1_000_000_000
+"""All three times of everything: second 1, what Nix gives its own store."""
+
+BLOCK_BYTES = 4096
+_DIRECTORY_ENTRY_BYTES = 32
+
+
+class Attributes(NamedTuple):
+    """What stat() tells of one inode, without owner and times, which are the same everywhere."""
+
+    inode: Inode
+    mode: int
+    nlink: int
+    size: int
+    blocks: int
+
+
+@dataclass(slots=True, eq=False)
+class Attachment:
+    """One store path in a View. ``trouble`` says why its root node cannot be shown, while that is so."""
+
+    path: StorePath
+    accessor: Accessor
+    base: Inode
+    shared_base: Inode
+    trouble: NarfsError | None = None
+
+    def inode(self, node: int, kind: Kind) -> Inode:
+        """Give the inode number of a node."""
+        return Inode((self.base if kind == Kind.DIRECTORY else self.shared_base) + node)
+
+    def attributes(self, node: Node) -> Attributes:
+        """Describe a node as stat() does."""
+        kind, size = node.kind, node.size
+        if kind == Kind.DIRECTORY:
+            return directory_attributes(Inode(self.base + node.id), entries=size, subdirectories=node.subdirectories)
+        mode = _LINK_MODE if kind == Kind.SYMLINK else _EXECUTABLE_MODE if node.executable else _FILE_MODE
+        return Attributes(Inode(self.shared_base + node.id), mode, 1, size, _blocks(size))
+
+
+class View:
+    """Store paths under one root; ``closed``: exactly these and never another, so that absence is for ever."""
+
+    def __init__(self, *, closed: bool, uid: int = 0, gid: int = 0) -> None:
+        self.closed = closed
+        self.uid = uid
+        self.gid = gid
+        self._attachments: list[Attachment] = []
+        self._bases: list[int] = []
+        self._by_name: dict[bytes, Attachment] = {}
+        self._shared_bases: dict[bytes, Inode] = {}
+        self._next = _FIRST_RANGE
+
+    @classmethod
+    def of(cls, members: Iterable[tuple[StorePath, Accessor]], *, uid: int = 0, gid: int = 0) -> View:
+        """Make a closed View; the same members always get the same inode numbers."""
+        view = cls(closed=True, uid=uid, gid=gid)
+        for path, accessor in sorted(members, key=lambda member: member[0]):
+            view.attach(path, accessor)
+        return view
+
+    @property
+    def attachments(self) -> Sequence[Attachment]:
+        """Everything attached, in the order of attaching: a position in it stays what it was."""
+        return self._attachments
+
+    def attach(self, path: StorePath, accessor: Accessor) -> Attachment:
+        """Give a path its inodes; a path that has them keeps them."""
+        name = path.base_name.encode("ascii")
+        known = self._by_name.get(name)
+        if known is not None:
+            return known
+        base = Inode(self._next)
+        self._next += max_nodes(accessor.nar_size)
+        attachment = Attachment(path, accessor, base, self._shared_bases.setdefault(accessor.nar_hash, base))
+        self._attachments.append(attachment)
+        self._bases.append(base)
+        self._by_name[name] = attachment
+        return attachment
+
+    def named(self, name: bytes) -> Attachment | None:
+        """Find what is attached under a name of the root."""
+        return self._by_name.get(name)
+
+    def at(self, inode: int) -> tuple[Attachment, int]:
+        """Split an inode number below the root into attachment and node id."""
+        if not _FIRST_RANGE <= inode < self._next:
+            raise NotFound(f"inode {inode} belongs to no store path of this view")
+        position = bisect_right(self._bases, inode) - 1
+        return self._attachments[position], inode - self._bases[position]
+
+    def root_attributes(self) -> Attributes:
+        """Describe the root. A path of unknown kind counts as a directory: too many links mislead nobody."""
+        directories = sum(
+            1
+            for attachment in self._attachments
+            if (root := shown_root(attachment.accessor)) is None or root.kind == Kind.DIRECTORY
+        )
+        return directory_attributes(ROOT, entries=len(self._attachments), subdirectories=directories)
+
+
+def shown_root(accessor: Accessor) -> Node | None:
+    """Give the root node of a NAR as well as it is known now: verified, from a peek, or not at all."""
+    if accessor.listing is not None:
+        return accessor.listing.node(0)
+    root = accessor.root
+    return None if root is None else _peeked(root)
+
+
+def _peeked(root: Root) -> Node:
+    """Show what a peek told: a directory looks empty and a file lies nowhere until the NAR is verified."""
+    size = 0 if root.kind == Kind.DIRECTORY else root.size
+    return Node(
+        id=0,
+        kind=root.kind,
+        executable=root.executable,
+        nar_offset=NarOffset(0),
+        size=size,
+        parent=0,
+        subdirectories=0,
+    )
+
+
+def directory_attributes(inode: Inode, *, entries: int, subdirectories: int) -> Attributes:
+    """Describe a directory: 32 bytes an entry, two of them for ``.`` and ``..``, in whole blocks of 4096."""
+    blocks = _blocks((entries + 2) * _DIRECTORY_ENTRY_BYTES)
+    return Attributes(inode, DIRECTORY_MODE, 2 + subdirectories, blocks * 512, blocks)
+
+
+def _blocks(size: int) -> int:
+    """Units of 512 bytes in whole blocks of 4096, as EROFS counts for every kind of node."""
+    return (size + BLOCK_BYTES - 1) // BLOCK_BYTES * (BLOCK_BYTES // 512)
+
+
+_FILE_MODE = stat.S_IFREG | 0o444
+_EXECUTABLE_MODE = stat.S_IFREG | 0o555
+DIRECTORY_MODE = stat.S_IFDIR | 0o555
+_LINK_MODE = stat.S_IFLNK | 0o777

@@ -28,7 +28,7 @@ from narfs.errors import Corrupt, FormatError, NarfsError, Unavailable, again
 from narfs.formats.compression import decoder
 from narfs.formats.growing import PENDING, Pending
 from narfs.formats.listing import Kind
-from narfs.formats.nar import PEEK_BYTES, Root, peek_root
+from narfs.formats.nar import Root, peek_root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -231,7 +231,7 @@ class NarAccessor:
             async for data in pieces:
                 for piece in decode.feed(data):
                     prefix += piece
-                    if (root := peek_root(bytes(prefix[:PEEK_BYTES]))) is not None:
+                    if (root := peek_root(bytes(prefix))) is not None:
                         self._root = root
                         if cache is not None:
                             cache.keep_root(self.nar_hash, root)

@@ -48,7 +48,7 @@ class Restream:
         self._asking, self._asked = trio.open_memory_channel[_Request](0)
 
     async def chunks(self, wanted: range) -> Chunks:
-        """Give the ``wanted`` chunks, checked; trio.BrokenResourceError when the stream has just been closed as idle."""
+        """Give the ``wanted`` chunks, checked; trio.BrokenResourceError when the stream was just closed as idle."""
         request = _Request(wanted)
         await self._asking.send(request)
         await request.answered.wait()

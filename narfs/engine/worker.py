@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from narfs.engine.ingest import Ingest
 from narfs.engine.wire import HEADER, PASSED, ROOT, Order, Say, failure_to_bytes, pack
 from narfs.errors import CacheUnusable, NarfsError
+from narfs.formats.listing import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,9 @@ class WorkerPass:
             self._write(piece, self._ingest.passed - len(piece))
             if not self._root_said and (root := self._ingest.root) is not None:
                 self._root_said = True
-                self._say(Say.ROOT, ROOT.pack(root.kind, root.executable, root.size))
+                self._say(
+                    Say.ROOT, ROOT.pack(root.kind, root.executable, 0 if root.kind is Kind.DIRECTORY else root.size)
+                )
             if self._progressive:
                 delta = self._ingest.indexer.builder.take_delta()
                 self._say(Say.PASSED, PASSED.pack(self._ingest.passed) + delta)

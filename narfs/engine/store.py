@@ -97,7 +97,7 @@ class Store:
                 self._means.counters.untrusted += 1
                 raise
             if self._means.cache is not None:
-                self._means.cache.keep_narinfo(described.lake.url.canonical, described.narinfo)
+                self._means.cache.keep_narinfo(str(described.lake.url), described.narinfo)
         self._described[hash_part] = described
         return described
 
@@ -106,7 +106,7 @@ class Store:
         if self._means.cache is None:
             return None
         for lake in self._means.upstreams.lakes:
-            text = self._means.cache.narinfo(lake.url.canonical, hash_part)
+            text = self._means.cache.narinfo(str(lake.url), hash_part)
             if text is None:
                 continue
             try:

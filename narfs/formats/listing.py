@@ -222,17 +222,29 @@ class NarListing(NodeTable):
             node = child
         return node
 
+    def visits(self) -> Iterator[tuple[int, bool]]:
+        """Every node in NAR order as (node, False), and each directory again as (node, True) when its subtree ends."""
+        above: list[int] = []
+        for node in range(len(self)):
+            _, _, parent, _, bits = self._record(node)
+            while above and above[-1] != parent:
+                yield above.pop(), True
+            if node and not above:
+                raise corrupt(node, "a node whose parent is open")
+            yield node, False
+            if self._kind_of(node, bits) is Kind.DIRECTORY:
+                above.append(node)
+        while above:
+            yield above.pop(), True
+
     def walk(self) -> Iterator[tuple[bytes, int]]:
         """Every path with its node, in NAR order; the root's path is empty."""
-        above: list[tuple[int, bytes]] = [(0, b"")]
-        yield b"", 0
-        for node in range(1, len(self)):
-            _, _, parent, begin, bits = self._record(node)
-            while above and above[-1][0] != parent:
-                above.pop()
-            if not above:
-                raise corrupt(node, "a node whose parent is open")
-            path = above[-1][1] + bytes(self._names[begin : begin + (bits & 0xFF)])
-            if self._kind_of(node, bits) is Kind.DIRECTORY:
-                above.append((node, path + b"/"))
+        prefixes: list[bytes] = []
+        for node, ended in self.visits():
+            if ended:
+                prefixes.pop()
+                continue
+            path = prefixes[-1] + self.name(node) if prefixes else b""
             yield path, node
+            if self.kind(node) is Kind.DIRECTORY:
+                prefixes.append(path + b"/" if node else b"")

@@ -31,6 +31,9 @@ from narfs.formats.nar_grammar import (
 from narfs.formats.nar_parser import STEP_BYTES, NarParser
 from narfs.offsets import NarOffset
 
+PEEK_BYTES: Final = STEP_BYTES
+"""``peek_root`` never needs more: the root node is the first step."""
+
 
 def max_nodes(nar_size: int) -> int:
     """Bound the number of nodes in a NAR of this size, so that inodes can be set aside before its tree is known."""
@@ -165,9 +168,9 @@ class NarIndexer:
 
 
 def peek_root(prefix: bytes) -> Root | None:
-    """Tell what the root node is from the first bytes of a NAR (STEP_BYTES are enough), or None if it takes more."""
+    """Tell what the root node is from the first bytes of a NAR (at most PEEK_BYTES count), or None if it takes more."""
     builder = ListingBuilder()
-    NarParser(builder).feed(prefix[:STEP_BYTES])
+    NarParser(builder).feed(prefix[:PEEK_BYTES])
     if not len(builder):
         return None
     node = builder.node(0)

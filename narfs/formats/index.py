@@ -1,0 +1,104 @@
+"""NarIndex: what narfs keeps about a NAR after it passed once: its tree, a digest per chunk, the frames of its blob.
+
+The file, version 1; integers have the machine's byte order (another machine's version number is not 1)::
+
+    magic "narfsidx", u32 version, u32 chunk_bytes, NarHash (32), u64 nar_size, 5 × u64 lengths of the sections
+    the sections, each padded with zeros to 8: nodes, names, children (listing.py), digests, frames (none: length 0)
+    sha256 of everything before
+
+``from_bytes`` reads a mapped file in place. It computes the sha256 (4 ms for 100 k entries, the interpreter lock
+released) and compares lengths, both in no Python loop; what the checksum cannot promise, that the writer was right, is
+the listing's to suspect record by record.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final
+
+from narfs.errors import FormatError
+from narfs.formats.frames import FrameTable
+from narfs.formats.listing import NarListing
+from narfs.formats.nar import max_nodes
+from narfs.formats.quote import quote
+from narfs.offsets import ChunkGrid
+
+_MAGIC: Final = b"narfsidx"
+_VERSION: Final = 1
+_HEADER: Final = struct.Struct("=8sII32sQ5Q")
+DIGEST_BYTES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class NarIndex:
+    """All of it describes the NAR with this NarHash, but ``frames``: they describe one blob of it."""
+
+    nar_hash: bytes
+    nar_size: int
+    listing: NarListing
+    grid: ChunkGrid
+    digests: bytes | memoryview
+    """sha256 of each chunk of ``grid``, one behind the other."""
+    frames: FrameTable | None
+
+    def __post_init__(self) -> None:
+        """Refuse parts that do not belong together."""
+        _hold("a NarHash of 32 bytes", len(self.nar_hash) == DIGEST_BYTES, f"{len(self.nar_hash)}")
+        _hold("a grid over the NAR", self.grid.nar_size == self.nar_size and self.grid.chunk_bytes > 0, f"{self.grid}")
+        _hold(
+            f"{self.grid.count} digests of chunks",
+            len(self.digests) == self.grid.count * DIGEST_BYTES,
+            f"{len(self.digests)} bytes",
+        )
+        _hold(
+            f"nodes that fit into {self.nar_size} bytes",
+            len(self.listing) <= max_nodes(self.nar_size),
+            f"{len(self.listing)}",
+        )
+        frames = self.frames
+        _hold("frames of the whole NAR", frames is None or frames.nar_size == self.nar_size, "others")
+
+    def digest(self, chunk: int) -> bytes:
+        """Give the sha256 of a chunk."""
+        return bytes(self.digests[chunk * DIGEST_BYTES : (chunk + 1) * DIGEST_BYTES])
+
+    def to_bytes(self) -> bytes:
+        """Serialize."""
+        frames = b"" if self.frames is None else self.frames.to_bytes()
+        sections = (*self.listing.buffers, self.digests, frames)
+        lengths = map(len, sections)
+        header = _HEADER.pack(_MAGIC, _VERSION, self.grid.chunk_bytes, self.nar_hash, self.nar_size, *lengths)
+        body = b"".join((header, *(part for section in sections for part in (section, bytes(-len(section) % 8)))))
+        return body + hashlib.sha256(body).digest()
+
+    @classmethod
+    def from_bytes(cls, buffer: bytes | memoryview) -> NarIndex:
+        """Parse exactly ``buffer``, which the index goes on to look at, and must not change; FormatError if unsound."""
+        view = memoryview(buffer).cast("B").toreadonly()
+        _hold("a header", len(view) >= _HEADER.size, f"{len(view)} bytes")
+        magic, version, chunk_bytes, nar_hash, nar_size, *lengths = _HEADER.unpack_from(view)
+        _hold("the magic of a NarIndex", magic == _MAGIC, quote(magic))
+        _hold(f"version {_VERSION}", version == _VERSION, f"{version}", offset=8)
+        ends = list(accumulate((length + -length % 8 for length in lengths), initial=_HEADER.size))
+        _hold(f"{ends[-1] + DIGEST_BYTES} bytes", len(view) == ends[-1] + DIGEST_BYTES, f"{len(view)}", offset=56)
+        checksum = hashlib.sha256(view[: ends[-1]]).digest()
+        _hold(f"the checksum {checksum.hex()}", view[ends[-1] :] == checksum, view[ends[-1] :].hex(), offset=ends[-1])
+        nodes, names, children, digests, frames = (
+            view[begin : begin + length] for begin, length in zip(ends, lengths, strict=False)
+        )
+        return cls(
+            nar_hash=nar_hash,
+            nar_size=nar_size,
+            listing=NarListing(nodes, names, children),
+            grid=ChunkGrid(nar_size, chunk_bytes),
+            digests=digests,
+            frames=FrameTable.from_bytes(frames) if len(frames) else None,
+        )
+
+
+def _hold(expected: str, holds: bool, found: str, *, offset: int = 0) -> None:
+    if not holds:
+        raise FormatError("NarIndex", offset=offset, expected=expected, found=found[:80])

@@ -1,0 +1,279 @@
+"""Push: files of this machine into a lake, as compressed NARs with listings and signed narinfos.
+
+What a reader of the lake may rely on: a narinfo is there only when its blob is, and only when the narinfos of all it
+refers to are. So a path is published blob first, then ``.ls``, then narinfo, and the narinfo waits for those of its
+references; blobs of several paths are made and sent at the same time.
+
+A tree is read twice, since its name in the store follows from its NarHash and from what it mentions: once to name it,
+once to compress it, and the second time only if the lake does not have the path already. A path of a Nix store has a
+name and is read once. In between the compressed NAR lies in a temporary file, because a lake wants its hash for a name
+and its length in front; memory is bounded by some MiB for each path in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import trio
+
+from narfs.engine.nix_store import ValidPath
+from narfs.engine.packing import Expected, pack, survey
+from narfs.engine.references import name_trees, references_first
+from narfs.errors import NarfsError, NotFound, UsageError
+from narfs.formats import base32
+from narfs.formats.cache_info import CacheInfo
+from narfs.formats.compression import KNOWN, ZSTD_LEVEL, encoder
+from narfs.formats.digest import Hash
+from narfs.formats.ls import to_ls
+from narfs.formats.narinfo import NarInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+    from pathlib import Path
+
+    from narfs.engine.packing import Packed
+    from narfs.engine.references import Named, Survey
+    from narfs.formats.signature import SecretKey
+    from narfs.formats.store_path import StorePath
+    from narfs.lake.binary_cache import BinaryCache
+
+T = TypeVar("T")
+
+_ASK_AT_ONCE = 32
+"""Narinfo requests in flight; the transport has its own bound, this one is on tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A file or directory that becomes a content-addressed source path called ``name``."""
+
+    name: str
+    root: Path
+
+
+@dataclass(frozen=True, slots=True)
+class StoreObject:
+    """A store path that has its name already, and where its files are."""
+
+    info: ValidPath
+    root: Path
+
+
+Source = Tree | StoreObject
+
+
+@dataclass(frozen=True, slots=True)
+class PushProgress:
+    """How far a push is, in NAR bytes; ``total_bytes`` is None while trees are read to be named."""
+
+    subject: str
+    done_bytes: int
+    total_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PushedPath:
+    """One path of the report. ``file_size`` is the blob's, 0 where there is none yet or the lake does not say."""
+
+    path: StorePath
+    status: Literal["sent", "present", "would send"]
+    nar_size: int
+    file_size: int
+    vouched_for: bool
+    """Signed, or content-addressed so that the NarHash proves it; a path that is neither nobody will trust."""
+
+
+@dataclass(frozen=True, slots=True)
+class PushReport:
+    """What a push did, references first; ``roots`` are the sources' store paths in the order given."""
+
+    roots: tuple[StorePath, ...]
+    paths: tuple[PushedPath, ...]
+
+
+async def push(
+    target: BinaryCache,
+    sources: Sequence[Source],
+    *,
+    key: SecretKey | None = None,
+    compression: Literal["zstd", "none"] = "zstd",
+    level: int = ZSTD_LEVEL,
+    references: Sequence[StorePath] = (),
+    progress: Callable[[PushProgress], None] = lambda _: None,
+    dry_run: bool = False,
+) -> PushReport:
+    """Bring ``sources`` into the lake and tell what was done; what the lake has already is not sent again.
+
+    ``references`` are store paths in the lake that trees may mention besides each other. UsageError, before anything is
+    written: something cannot be read, or refers to what is neither pushed nor in the lake. A later failure leaves the
+    lake valid, with those paths whose narinfo was written.
+    """
+    objects = await _name(sources, references, _Meter(progress, None))
+    by_path = {one.info.path: one for one in objects}
+    order = references_first({path: one.info.references for path, one in by_path.items()})
+    outside = {reference for one in objects for reference in one.info.references} - by_path.keys()
+    present = await _present(target, [*order, *outside])
+    packing = [_Packing.of(by_path[path], key, compression, level) for path in order if path not in present]
+    for one in packing:
+        _refuse_dangling(one.narinfo, present.keys() | by_path.keys())
+    described = present | {one.narinfo.path: one.narinfo for one in packing}
+    if not dry_run and packing:
+        await _ensure_cache_info(target)
+        described |= await _publish(target, packing, _Meter(progress, sum(one.narinfo.nar_size for one in packing)))
+    status: Literal["sent", "would send"] = "would send" if dry_run else "sent"
+    return PushReport(
+        roots=tuple(one.info.path for one in objects),
+        paths=tuple(_report(described[path], "present" if path in present else status) for path in order),
+    )
+
+
+class _Meter:
+    """Adds up the NAR bytes of all passes that go on at once."""
+
+    def __init__(self, progress: Callable[[PushProgress], None], total_bytes: int | None) -> None:
+        self._progress = progress
+        self._total_bytes = total_bytes
+        self._done_bytes = 0
+
+    def subject(self, name: str) -> Callable[[int], None]:
+        """Give the function that counts what passes of ``name``."""
+
+        def advance(passed: int) -> None:
+            self._done_bytes += passed
+            self._progress(PushProgress(name, self._done_bytes, self._total_bytes))
+
+        return advance
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """A path on its way into the lake; of ``narinfo`` all but the blob's name, hash and size is known."""
+
+    root: Path
+    narinfo: NarInfo
+    level: int
+
+    @classmethod
+    def of(cls, source: StoreObject, key: SecretKey | None, compression: str, level: int) -> _Packing:
+        info = source.info
+        narinfo = NarInfo(
+            path=info.path,
+            url=f"nar/{base32.encode(info.nar_hash)}.nar",
+            compression=compression,
+            nar_hash=info.nar_hash,
+            nar_size=info.nar_size,
+            references=info.references,
+            deriver=info.deriver,
+            signatures=info.signatures,
+            ca=info.ca,
+        )
+        return cls(source.root, narinfo.sign(key) if key else narinfo, level)
+
+    def with_blob(self, packed: Packed) -> NarInfo:
+        """Complete the narinfo; the signature does not cover what changes."""
+        url = f"nar/{base32.encode(packed.file_hash.digest)}.nar{KNOWN[self.narinfo.compression]}"
+        return replace(self.narinfo, url=url, file_hash=packed.file_hash, file_size=packed.file_size)
+
+
+async def _name(sources: Sequence[Source], references: Sequence[StorePath], meter: _Meter) -> list[StoreObject]:
+    """Survey the trees, then give every source its store path, in the order given."""
+    trees = [source for source in sources if isinstance(source, Tree)]
+    surveys = [await survey(tree.name, tree.root, meter.subject(tree.name)) for tree in trees]
+    known = [*references, *(source.info.path for source in sources if isinstance(source, StoreObject))]
+    named = iter(zip(trees, surveys, name_trees(surveys, known), strict=True))
+    return [source if isinstance(source, StoreObject) else _store_object(*next(named)) for source in sources]
+
+
+def _store_object(tree: Tree, survey: Survey, named: Named) -> StoreObject:
+    ca = f"fixed:r:{Hash('sha256', survey.nar_hash).nix32}"
+    info = ValidPath(named.path, survey.nar_hash, survey.nar_size, named.references, None, (), ca)
+    return StoreObject(info, tree.root)
+
+
+async def _present(target: BinaryCache, paths: Iterable[StorePath]) -> dict[StorePath, NarInfo]:
+    """Ask the lake which of ``paths`` it has."""
+    present: dict[StorePath, NarInfo] = {}
+
+    async def ask(path: StorePath) -> None:
+        try:
+            present[path] = await target.narinfo(path.hash_part)
+        except NotFound:
+            return
+
+    await _for_each(paths, ask, at_once=_ASK_AT_ONCE)
+    return present
+
+
+def _refuse_dangling(narinfo: NarInfo, valid: Container[StorePath]) -> None:
+    missing = [reference.path for reference in narinfo.references if reference not in valid]
+    if missing:
+        raise UsageError(
+            f"{narinfo.path} refers to {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''}, which the "
+            "lake does not have: push the closure (--closure) or that path first"
+        )
+
+
+async def _ensure_cache_info(target: BinaryCache) -> None:
+    """Make a directory or a bucket a lake; one that says what it is stays as it is."""
+    try:
+        await target.info()
+    except NotFound:
+        await target.put_info(CacheInfo(want_mass_query=True))
+
+
+async def _publish(target: BinaryCache, packing: Sequence[_Packing], meter: _Meter) -> dict[StorePath, NarInfo]:
+    """Pack and send, as many at once as there are processors; references come first in ``packing``."""
+    published = {one.narinfo.path: trio.Event() for one in packing}
+    sent: dict[StorePath, NarInfo] = {}
+
+    async def publish(one: _Packing) -> None:
+        expected = Expected(one.root, one.narinfo.nar_hash, one.narinfo.nar_size)
+        encode = encoder(one.narinfo.compression, level=one.level)
+        with tempfile.TemporaryFile() as file:
+            packed = await pack(expected, encode, file, meter.subject(one.narinfo.path.name))
+            narinfo = one.with_blob(packed)
+            if not await target.has_blob(narinfo):
+                await target.put_blob(narinfo, packed.pieces())
+        await target.put_listing(narinfo, await trio.to_thread.run_sync(to_ls, packed.listing))
+        for reference in set(narinfo.references) & published.keys() - {narinfo.path}:
+            await published[reference].wait()
+        await target.put_narinfo(narinfo)
+        sent[narinfo.path] = narinfo
+        published[narinfo.path].set()
+
+    # What a path waits for was begun before it, so it is never behind it in the queue: there is no deadlock.
+    await _for_each(packing, publish, at_once=os.cpu_count() or 1)
+    return sent
+
+
+async def _for_each(items: Iterable[T], do: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
+    """Do it for every item, begun in order; the first failure cancels the others and is raised."""
+    queue = iter(items)
+    failures: list[NarfsError] = []
+
+    async def work() -> None:
+        for item in queue:
+            try:
+                await do(item)
+            except NarfsError as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(at_once):
+            nursery.start_soon(work)
+    if failures:
+        raise failures[0]
+
+
+def _report(narinfo: NarInfo, status: Literal["sent", "present", "would send"]) -> PushedPath:
+    return PushedPath(
+        path=narinfo.path,
+        status=status,
+        nar_size=narinfo.nar_size,
+        file_size=narinfo.file_size or 0,
+        vouched_for=bool(narinfo.signatures) or narinfo.content_address_matches(),
+    )

@@ -1,0 +1,175 @@
+"""BinaryCache: one lake in the words of Nix. What it gives is parsed and confined, not yet trusted."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, TooSlow, Unavailable, UsageError
+from narfs.formats.cache_info import DEFAULT_PRIORITY, MAX_CACHE_INFO_BYTES, CacheInfo
+from narfs.formats.narinfo import MAX_NARINFO_BYTES, NarInfo
+from narfs.formats.store_path import STORE_DIR
+from narfs.lake.transport import CACHE_INFO, FROM_THE_START
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator
+
+    from narfs.lake.store_url import StoreUrl
+    from narfs.lake.transport import Transport, TransportStatistics
+    from narfs.offsets import BlobOffset
+
+_log = logging.getLogger(__name__)
+
+MAX_LISTING_BYTES = 256 * 1024 * 1024
+"""About 100 bytes an entry: a NAR of two million files."""
+
+_TROUBLE_MEMORY_S = 1.0
+
+
+class BinaryCache:
+    """One lake. Nothing is asked of it before ``info``, which every read of a narinfo waits for."""
+
+    def __init__(self, url: StoreUrl, transport: Transport) -> None:
+        self.url = url
+        """Prints as the canonical text, without parameters and credentials."""
+        self._transport = transport
+        self._info: CacheInfo | None = None
+        self._info_turn = trio.Lock()
+        self._info_trouble: Unavailable | None = None
+        self._info_trouble_until = 0.0
+
+    @property
+    def priority(self) -> int:
+        """The lower, the earlier this lake is asked; Nix's default until the lake has told."""
+        if self.url.priority is not None:
+            return self.url.priority
+        return DEFAULT_PRIORITY if self._info is None else self._info.priority
+
+    @property
+    def knows_priority(self) -> bool:
+        """Whether ``priority`` is final."""
+        return self.url.priority is not None or self._info is not None
+
+    async def info(self) -> CacheInfo:
+        """Read nix-cache-info, once. UsageError if the lake is for another store directory than /nix/store.
+
+        Trouble is remembered for as long as it took to find out (at least a second): waiting for a dead lake is not
+        begun again by everybody who waited.
+        """
+        async with self._info_turn:
+            if self._info is None:
+                self._info = await self._first_info()
+            return self._info
+
+    async def narinfo(self, hash_part: str) -> NarInfo:
+        """Read the narinfo of the store path with that hash part.
+
+        NotFound if the lake does not have it, Corrupt if it is not in its format, Untrusted if its URL leads out of the
+        lake.
+        """
+        await self.info()
+        name = f"{hash_part}.narinfo"
+        data = await self._transport.get(name, max_bytes=MAX_NARINFO_BYTES)
+        try:
+            narinfo = NarInfo.parse(data, expect=hash_part)
+        except FormatError as error:
+            raise Corrupt(f"{self.url}/{name}: {error}") from error
+        self.url.name_of(narinfo.url)
+        return narinfo
+
+    async def listing(self, hash_part: str) -> bytes:
+        """Read the ``.ls`` of a store path as it is: an unsigned hint."""
+        await self.info()
+        return await self._transport.get(f"{hash_part}.ls", max_bytes=MAX_LISTING_BYTES)
+
+    @asynccontextmanager
+    async def open_blob(
+        self, narinfo: NarInfo, start: BlobOffset = FROM_THE_START
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open the compressed NAR from byte ``start``, as pieces of up to 1 MiB.
+
+        A blob that is absent although its narinfo is there is Unavailable: the store path does exist.
+        """
+        name = self.url.name_of(narinfo.url)
+        async with AsyncExitStack() as stack:
+            try:
+                pieces = await stack.enter_async_context(self._transport.stream(name, start=start))
+            except NotFound as error:
+                raise self._lost(narinfo) from error
+            yield pieces
+
+    async def read_blob(self, narinfo: NarInfo, start: BlobOffset, length: int) -> bytes:
+        """Read exactly ``length`` bytes of the compressed NAR; what is absent is Unavailable."""
+        try:
+            return await self._transport.read_range(self.url.name_of(narinfo.url), start, length)
+        except NotFound as error:
+            raise self._lost(narinfo) from error
+
+    async def has_narinfo(self, hash_part: str) -> bool:
+        """Whether the lake has that store path."""
+        return await self._transport.exists(f"{hash_part}.narinfo")
+
+    async def has_blob(self, name: str) -> bool:
+        """Whether there is an object under the URL ``name`` of a narinfo."""
+        return await self._transport.exists(self.url.name_of(name))
+
+    async def put_info(self, info: CacheInfo) -> None:
+        """Write nix-cache-info: what makes a place a lake."""
+        await self._put(CACHE_INFO, info.to_bytes())
+        self._info = info
+
+    async def put_narinfo(self, narinfo: NarInfo) -> None:
+        """Write a narinfo. From then on the store path exists: its blob and its references come before."""
+        await self._put(f"{narinfo.path.hash_part}.narinfo", narinfo.to_bytes())
+
+    async def put_listing(self, hash_part: str, data: bytes) -> None:
+        """Write the ``.ls`` of a store path."""
+        await self._put(f"{hash_part}.ls", data)
+
+    async def put_blob(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
+        """Write a compressed NAR of exactly ``size`` bytes under the URL ``name`` of its narinfo."""
+        await self._transport.put(self.url.name_of(name), chunks, size)
+
+    async def aclose(self) -> None:
+        """Close the transport."""
+        await self._transport.aclose()
+
+    def statistics(self) -> TransportStatistics:
+        """Tell what the transport did so far."""
+        return self._transport.statistics()
+
+    async def _first_info(self) -> CacheInfo:
+        if self._info_trouble is not None and trio.current_time() < self._info_trouble_until:
+            raise type(self._info_trouble)(str(self._info_trouble)) from self._info_trouble
+        begun = trio.current_time()
+        try:
+            info = await self._read_info()
+        except Unavailable as error:
+            now = trio.current_time()
+            self._info_trouble, self._info_trouble_until = error, now + max(now - begun, _TROUBLE_MEMORY_S)
+            raise
+        if info.store_dir != STORE_DIR:
+            raise UsageError(f"{self.url}: is for {info.store_dir}, and narfs serves {STORE_DIR}: remove this store")
+        return info
+
+    async def _read_info(self) -> CacheInfo:
+        try:
+            return CacheInfo.parse(await self._transport.get(CACHE_INFO, max_bytes=MAX_CACHE_INFO_BYTES))
+        except TooSlow:
+            raise
+        except NarfsError as error:
+            # Also where it is absent or no nix-cache-info: a portal that greets with 200 is no lake, and may go away.
+            raise Unavailable(f"{self.url}: cannot be used as a binary cache: {error}") from error
+
+    async def _put(self, name: str, data: bytes) -> None:
+        await self._transport.put(name, _once(data), len(data))
+
+    def _lost(self, narinfo: NarInfo) -> Unavailable:
+        return Unavailable(f"{self.url}: has the narinfo of {narinfo.path.base_name} but not its NAR {narinfo.url!r}")
+
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data

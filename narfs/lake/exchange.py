@@ -1,0 +1,229 @@
+"""One question to an HTTP lake and its answer, and the door where what httpx raises becomes what narfs raises.
+
+Redirects are followed inside the lake's own origin only (scheme, host and port); one that leads elsewhere is Untrusted.
+A lake could otherwise point the daemon, which often runs as root inside somebody's network, at any host it can reach.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+import time
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urljoin
+
+import httpx
+import trio
+
+from narfs.errors import NarfsError, NotFound, TooSlow, Unavailable, Untrusted
+from narfs.lake.answer import MAX_ERROR_BODY_BYTES, means_absent
+from narfs.lake.client import credentials
+from narfs.lake.retry import Failure, pause_before_retry
+from narfs.lake.transport import TransportCounters
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+
+    from narfs.lake.settings import LakeSettings
+    from narfs.lake.store_url import StoreUrl
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+FOREIGN = (
+    httpx.HTTPError,
+    httpx.InvalidURL,
+    httpx.StreamError,
+    OSError,  # with ssl.SSLError; httpx wraps those it knows of
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
+"""Everything that httpx and what lies under it raise when a network or a server misbehaves."""
+
+_FINAL = (httpx.InvalidURL, httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.StreamError)
+_MAX_REDIRECTS = 5
+_CLOSE_DEADLINE_S = 1.0
+_USABLE = frozenset({200, 201, 202, 204, 206})
+_RANGE_UNSATISFIED = 416
+
+
+class Answer:
+    """A response and its body as it is sent. One task reads it; whoever has it closes it."""
+
+    def __init__(self, response: httpx.Response) -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.response = response
+        self._body = response.aiter_raw()
+
+    async def next_chunk(self) -> bytes | None:
+        """Give the next bytes of the body as the network gave them; None at its end."""
+        return await anext(self._body, None)
+
+    async def read_up_to(self, max_bytes: int) -> bytes:
+        """Read the body; one that is longer than ``max_bytes`` is cut somewhere behind them."""
+        chunks, size = [], 0
+        while size <= max_bytes and (chunk := await self.next_chunk()) is not None:
+            chunks.append(chunk)
+            size += len(chunk)
+        return b"".join(chunks)
+
+    async def aclose(self) -> None:
+        """Let go; the connection is kept if the body was read to its end, else closed."""
+        if self.response.is_closed:
+            return
+        # aclose() would finish only the outermost of httpx's nested generators and leave five to the garbage collector.
+        # A read that is cancelled at once unwinds them all, and httpcore closes the connection on the way out.
+        with trio.CancelScope(shield=True) as scope, suppress(*FOREIGN):
+            scope.cancel()
+            while await self.next_chunk() is not None:
+                pass
+        with trio.CancelScope(shield=True, relative_deadline=_CLOSE_DEADLINE_S), suppress(*FOREIGN):
+            await self.response.aclose()
+
+
+class Exchange:
+    """Asks one lake. ``admitted`` becomes true once nix-cache-info was read with these credentials."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        url: StoreUrl,
+        settings: LakeSettings,
+        *,
+        jitter: Callable[[], float] = random.random,
+        unix_time_s: Callable[[], float] = time.time,
+    ) -> None:
+        self._client = client
+        self._url = url
+        self._auth = credentials(url, settings)
+        self._attempts = settings.attempts
+        self._jitter = jitter
+        self._unix_time_s = unix_time_s
+        self.counters = TransportCounters()
+        self.admitted = False
+
+    def url_of(self, name: str) -> str:
+        """Give the URL of an object."""
+        return f"{self._url}/{name}"
+
+    async def ask(
+        self,
+        method: str,
+        name: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterable[bytes] | None = None,
+    ) -> Answer:
+        """Ask once and give an answer that is good (2xx, or 416 to a Range); the caller closes it.
+
+        NotFound if the object is absent, Untrusted on a redirect to another origin, one of FOREIGN on everything else.
+        """
+        url = self.url_of(name)
+        for _ in range(_MAX_REDIRECTS):
+            request = self._client.build_request(method, url, headers=headers, content=content)
+            self.counters.requests += 1
+            answer = Answer(await self._client.send(request, auth=self._auth, stream=True))
+            if answer.status in _USABLE or (answer.status == _RANGE_UNSATISFIED and "Range" in headers):
+                return answer
+            try:
+                # Also read for the sake of the connection, which can be used again only after a whole body.
+                body = await answer.read_up_to(MAX_ERROR_BODY_BYTES)
+            finally:
+                await answer.aclose()
+            location = answer.headers.get("location")
+            if not 300 <= answer.status < 400 or location is None or content is not None:
+                break
+            url = self._redirected(url, location)
+        if means_absent(answer.status, body, admitted=self.admitted):
+            raise NotFound(f"{url}: is not there")
+        raise httpx.HTTPStatusError(f"answered {answer.status}", request=request, response=answer.response)
+
+    @asynccontextmanager
+    async def answer(
+        self,
+        method: str,
+        name: str,
+        *,
+        headers: Mapping[str, str],
+        content: bytes | AsyncIterable[bytes] | None = None,
+    ) -> AsyncIterator[Answer]:
+        """Ask once, and close the answer afterwards."""
+        answer = await self.ask(method, name, headers=headers, content=content)
+        try:
+            yield answer
+        finally:
+            await answer.aclose()
+
+    async def repeat(self, name: str, once: Callable[[], Awaitable[_T]]) -> _T:
+        """Call ``once`` until it succeeds or is not worth repeating."""
+        attempt = 1
+        while True:
+            try:
+                return await once()
+            except FOREIGN as error:
+                await self.recover(name, error, attempt=attempt)
+                attempt += 1
+
+    async def recover(self, name: str, error: Exception, *, attempt: int) -> None:
+        """Return when it is time for the next attempt, or raise what ``error`` means if there should be none."""
+        pause_s = pause_before_retry(
+            _failure(error),
+            attempt=attempt,
+            attempts=self._attempts,
+            jitter=self._jitter(),
+            unix_time_s=self._unix_time_s(),
+        )
+        if pause_s is None:
+            raise translated(error, self.url_of(name)) from error
+        _log.debug("%s: attempt %d: %s; again in %.2f s", self.url_of(name), attempt, _reason(error), pause_s)
+        self.counters.retries += 1
+        await trio.sleep(pause_s)
+
+    def _redirected(self, url: str, location: str) -> str:
+        target = urljoin(url, location)
+        if not self._url.has_same_origin(target):
+            raise Untrusted(
+                f"{url}: redirects to another origin, {target.partition('?')[0]!r}, which narfs does not follow: "
+                "if that is where the lake lives now, give its URL as the store"
+            )
+        return target
+
+
+def translated(error: Exception, url: str) -> NarfsError:
+    """Say what one of FOREIGN means. The one table of the HTTP lake."""
+    if isinstance(error, httpx.TimeoutException):
+        return TooSlow(f"{url}: {_reason(error)}")
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403, 407):
+        status = error.response.status_code
+        return Unavailable(
+            f"{url}: answered {status}: check the credentials (netrc-file, or user:password@ in the URL)"
+        )
+    return Unavailable(f"{url}: {_reason(error)}")
+
+
+def _failure(error: Exception) -> Failure:
+    if isinstance(error, httpx.HTTPStatusError):
+        return Failure(status=error.response.status_code, retry_after=error.response.headers.get("retry-after"))
+    if isinstance(error, httpx.TimeoutException):
+        return Failure(stalled=True)
+    return Failure(final=isinstance(error, _FINAL) or _certificate_error(error) is not None)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.ConnectTimeout):
+        return "no connection within the deadline"
+    if isinstance(error, httpx.TimeoutException):
+        return "nothing came within the deadline"
+    if certificate := _certificate_error(error):
+        return f"its certificate is not trusted ({certificate.verify_message}): see ssl-cert-file"
+    return f"{error}" or type(error).__name__
+
+
+def _certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause

@@ -1,0 +1,163 @@
+"""HttpTransport: a lake behind HTTP."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.errors import Corrupt, NotFound, TooSlow, Unavailable
+from narfs.lake.body import PieceReader, ResumableBody
+from narfs.lake.content_encoding import ACCEPTED, decode
+from narfs.lake.exchange import FOREIGN, Exchange, translated
+from narfs.lake.pieces import PIECE_BYTES
+from narfs.lake.transport import CACHE_INFO, FROM_THE_START, ExactChunks
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+    from typing import TypeVar
+
+    import httpx
+
+    from narfs.lake.settings import LakeSettings
+    from narfs.lake.store_url import StoreUrl
+    from narfs.lake.transport import TransportStatistics
+    from narfs.offsets import BlobOffset
+
+    T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_WORTH_A_THREAD_BYTES = 64 * 1024
+"""Encoded bytes from which decoding (≥ 0.2 ms) is not done in the event loop."""
+
+_CONTENT_TYPES = {
+    ".narinfo": "text/x-nix-narinfo",
+    ".ls": "application/json",
+    CACHE_INFO: "text/x-nix-cache-info",
+}
+"""By the end of the name; everything else is application/x-nix-nar. Nix sends the same."""
+
+
+class HttpTransport:
+    """One lake over ``client``, which may be shared and is the caller's to close."""
+
+    def __init__(self, client: httpx.AsyncClient, url: StoreUrl, settings: LakeSettings) -> None:
+        self._exchange = Exchange(client, url, settings)
+        self._short = trio.Semaphore(settings.short_requests, max_value=settings.short_requests)
+        self._long = trio.Semaphore(settings.long_bodies, max_value=settings.long_bodies)
+        self._deadline_s = settings.small_object_deadline_s
+
+    async def get(self, name: str, *, max_bytes: int) -> bytes:
+        """Read a small object whole, without its Content-Encoding."""
+
+        async def once() -> bytes:
+            async with self._exchange.answer("GET", name, headers={"Accept-Encoding": ACCEPTED}) as answer:
+                if answer.status != 200:
+                    raise Unavailable(f"{self._exchange.url_of(name)}: answered {answer.status} where 200 is due")
+                data = await answer.read_up_to(max_bytes)
+                encoding = answer.headers.get("content-encoding", "")
+            self._exchange.counters.received_bytes += len(data)
+            return await self._decoded(name, encoding, data, max_bytes)
+
+        data = await self._shortly(name, lambda: self._exchange.repeat(name, once))
+        if name == CACHE_INFO:
+            self._exchange.admitted = True
+        return data
+
+    @asynccontextmanager
+    async def stream(self, name: str, *, start: BlobOffset = FROM_THE_START) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Open an object as stored, from byte ``start``."""
+        async with self._long:
+            _log.debug("stream started: %s from byte %d", name, start)
+            body = ResumableBody(self._exchange, name, start=start)
+            try:
+                await body.open()
+                yield PieceReader(body)
+            finally:
+                await body.aclose()
+                _log.debug("stream closed: %s", name)
+
+    async def read_range(self, name: str, start: BlobOffset, length: int) -> bytes:
+        """Read exactly ``length`` bytes from byte ``start`` of an object as stored."""
+        if length <= 0:
+            return b""
+
+        async def read() -> bytes:
+            body = ResumableBody(self._exchange, name, start=start, end=start + length)
+            try:
+                return b"".join([chunk async for chunk in body])
+            finally:
+                await body.aclose()
+
+        return await self._shortly(name, read)
+
+    async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
+        """Write an object. Only one of up to 1 MiB is tried again: the chunks of a larger one are gone."""
+        headers = {"Content-Length": str(size), "Content-Type": _content_type(name)}
+        url = self._exchange.url_of(name)
+
+        async def once(content: bytes | AsyncIterable[bytes]) -> None:
+            async with self._exchange.answer("PUT", name, headers=headers, content=content) as answer:
+                await answer.read_up_to(PIECE_BYTES)
+
+        upload = ExactChunks(chunks, size, what=url)
+        async with self._long:
+            try:
+                if size <= PIECE_BYTES:
+                    data = b"".join([chunk async for chunk in upload])
+                    await self._exchange.repeat(name, lambda: once(data))
+                else:
+                    await once(upload)
+            except NotFound as error:
+                raise Unavailable(f"{url}: the server has no place for it; does it take uploads?") from error
+            except FOREIGN as error:
+                raise translated(error, url) from error
+        self._exchange.counters.sent_bytes += size
+
+    async def exists(self, name: str) -> bool:
+        """Whether the object is there."""
+
+        async def once() -> bool:
+            try:
+                async with self._exchange.answer("HEAD", name, headers={"Accept-Encoding": "identity"}):
+                    return True
+            except NotFound:
+                return False
+
+        return await self._shortly(name, lambda: self._exchange.repeat(name, once))
+
+    async def aclose(self) -> None:
+        """Do nothing: the connections are the client's."""
+        await trio.lowlevel.checkpoint()
+
+    def statistics(self) -> TransportStatistics:
+        """Tell what was done so far."""
+        in_flight = sum((bound.max_value or 0) - bound.value for bound in (self._short, self._long))
+        return self._exchange.counters.snapshot(in_flight=in_flight)
+
+    async def _shortly(self, name: str, work: Callable[[], Awaitable[T]]) -> T:
+        """Do ``work`` as one of the bounded number of short requests, within its deadline."""
+        async with self._short:
+            _log.debug("request started: %s", name)
+            with trio.move_on_after(self._deadline_s):
+                result = await work()
+                _log.debug("request complete: %s", name)
+                return result
+            raise TooSlow(f"{self._exchange.url_of(name)}: not complete after {self._deadline_s:g} s")
+
+    async def _decoded(self, name: str, encoding: str, data: bytes, max_bytes: int) -> bytes:
+        url = self._exchange.url_of(name)
+        if len(data) > max_bytes:
+            raise Corrupt(f"{url}: is longer than {max_bytes} bytes")
+        if not encoding:
+            return data
+        if len(data) < _WORTH_A_THREAD_BYTES:
+            return decode(encoding, data, max_bytes=max_bytes, what=url)
+        return await trio.to_thread.run_sync(lambda: decode(encoding, data, max_bytes=max_bytes, what=url))
+
+
+def _content_type(name: str) -> str:
+    return next((kind for end, kind in _CONTENT_TYPES.items() if name.endswith(end)), "application/x-nix-nar")

@@ -1,0 +1,243 @@
+"""Upstreams: several lakes, asked one after the other by priority.
+
+Rule 1: lakes are asked in the order of Priority, then of the command line; the next only if those before did not give a
+narinfo that is accepted.
+Rule 2: absent is answered only when every lake said so, and is then remembered for ``negative_ttl_s``.
+Rule 3: a lake in trouble does not hide the others. If none of them has the path, the trouble is the answer.
+Rule 4: an ``?optional=1`` lake in trouble counts as absent and rests for ``optional_rest_s``; an absence found
+meanwhile is not believed for longer than that rest.
+Rule 5: a lake that was silent until a deadline rests for as long as that took. Its silence is answered at once then, so
+that a dead lake costs at most half of anybody's time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+from lru import LRU
+
+from narfs.errors import Corrupt, NarfsError, NotFound, TooSlow, Unavailable, Untrusted, UsageError
+from narfs.lake.binary_cache import BinaryCache
+from narfs.lake.client import make_client
+from narfs.lake.file import FileTransport
+from narfs.lake.http import HttpTransport
+from narfs.lake.settings import LakeSettings
+from narfs.lake.store_url import StoreUrl
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+    from narfs.formats.narinfo import NarInfo
+    from narfs.lake.transport import TransportStatistics
+
+_log = logging.getLogger(__name__)
+
+_REMEMBERED_ABSENCES = 65_536
+"""About 10 MB: a hash part, a time and their place in the LRU."""
+
+_INTRODUCTION_PATIENCE_S = 2.0
+"""How long a lookup waits for lakes to tell their priority; below the 5 s that a root lookup of an open View has."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamsStatistics:
+    """What several lakes were asked; each lake's own counts by its URL."""
+
+    lookups_total: int
+    remembered_absences_total: int
+    """Lookups that were answered without asking any lake."""
+    resting: tuple[str, ...]
+    lakes: tuple[tuple[str, TransportStatistics], ...]
+
+
+@dataclass(slots=True)
+class _Rest:
+    """Whether one lake is left alone for a while, and why."""
+
+    until: float = -math.inf
+    trouble: Unavailable | None = None
+
+
+@dataclass(slots=True)
+class _Search:
+    """What one lookup has met so far."""
+
+    believed_until: float
+    refusals: list[str] = field(default_factory=list)
+    troubles: list[NarfsError] = field(default_factory=list)
+
+
+class Upstreams:
+    """The lakes of one process, which stay the caller's to close."""
+
+    def __init__(
+        self,
+        lakes: Iterable[BinaryCache],
+        negative_ttl_s: float = 60.0,
+        clock: Callable[[], float] = trio.current_time,
+        *,
+        optional_rest_s: float = 60.0,
+    ) -> None:
+        self.lakes = tuple(lakes)
+        self._negative_ttl_s = negative_ttl_s
+        self._optional_rest_s = optional_rest_s
+        self._clock = clock
+        self._rests = {lake: _Rest() for lake in self.lakes}
+        self._absent_until: LRU[str, float] = LRU(_REMEMBERED_ABSENCES)
+        self._introduced = False
+        self._lookups = 0
+        self._remembered_absences = 0
+
+    async def narinfo(
+        self, hash_part: str, accept: Callable[[BinaryCache, NarInfo], bool]
+    ) -> tuple[BinaryCache, NarInfo]:
+        """Find the first narinfo that ``accept`` takes.
+
+        NotFound if every lake said that it has none; Untrusted if some have one but none was accepted; otherwise what
+        the lakes in trouble raised. Equal lookups at the same time are asked separately: the engine lets them share.
+        """
+        self._lookups += 1
+        if self.absent_for(hash_part) > 0:
+            self._remembered_absences += 1
+            raise NotFound(f"{hash_part}: is in none of {self}")
+        await self._introduce_for_a_moment()
+        search = _Search(believed_until=self._clock() + self._negative_ttl_s)
+        for lake in sorted(self.lakes, key=lambda lake: lake.priority):
+            narinfo = await self._look(lake, hash_part, search)
+            if narinfo is None:
+                continue
+            if accept(lake, narinfo):
+                return lake, narinfo
+            search.refusals.append(f"{lake.url} has it, but no trusted key signed it")
+        if search.troubles:
+            raise _summary(search.troubles) from search.troubles[0]
+        if search.refusals:
+            raise Untrusted(f"{hash_part}: {'; '.join(search.refusals)}")
+        self._absent_until[hash_part] = search.believed_until
+        raise NotFound(f"{hash_part}: is in none of {self}")
+
+    async def introduce(self) -> None:
+        """Let all lakes tell their priority at once. UsageError if one is for another store directory.
+
+        A lake in trouble is no error here. Lookups do the same by themselves, but wait for no more than a moment.
+        """
+        refused: list[UsageError] = []
+
+        async def meet(lake: BinaryCache) -> None:
+            try:
+                await lake.info()
+            except Unavailable as error:
+                _log.debug("%s", error)
+            except UsageError as error:
+                refused.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for lake in self.lakes:
+                nursery.start_soon(meet, lake)
+        if refused:
+            raise refused[0]
+
+    def absent_for(self, hash_part: str) -> float:
+        """Give the seconds for which the last NotFound for ``hash_part`` may be relied on; 0: not at all."""
+        return max(0.0, self._absent_until.get(hash_part, -math.inf) - self._clock())
+
+    def forget_absences(self) -> None:
+        """Ask again for everything that was absent: something was pushed."""
+        self._absent_until.clear()
+
+    def statistics(self) -> UpstreamsStatistics:
+        """Tell what was done so far."""
+        now = self._clock()
+        return UpstreamsStatistics(
+            lookups_total=self._lookups,
+            remembered_absences_total=self._remembered_absences,
+            resting=tuple(str(lake.url) for lake in self.lakes if self._rests[lake].until > now),
+            lakes=tuple((str(lake.url), lake.statistics()) for lake in self.lakes),
+        )
+
+    def __str__(self) -> str:
+        return ", ".join(str(lake.url) for lake in self.lakes)
+
+    async def _introduce_for_a_moment(self) -> None:
+        """Only until it was done once: a lake that told nothing then tells when its turn comes to be asked."""
+        if not self._introduced and len(self.lakes) > 1 and not all(lake.knows_priority for lake in self.lakes):
+            with trio.move_on_after(_INTRODUCTION_PATIENCE_S):
+                await self.introduce()
+            self._introduced = True
+
+    async def _look(self, lake: BinaryCache, hash_part: str, search: _Search) -> NarInfo | None:
+        """Ask one lake; put down in ``search`` why it gave nothing."""
+        try:
+            return await self._ask(lake, hash_part)
+        except NotFound:
+            pass
+        except Untrusted as error:
+            search.refusals.append(str(error))
+        except (Unavailable, Corrupt) as error:
+            if lake.url.optional:
+                search.believed_until = min(search.believed_until, self._rests[lake].until)
+            else:
+                search.troubles.append(error)
+        return None
+
+    async def _ask(self, lake: BinaryCache, hash_part: str) -> NarInfo:
+        rest = self._rests[lake]
+        begun = self._clock()
+        if rest.until > begun and rest.trouble is not None:
+            raise type(rest.trouble)(str(rest.trouble)) from rest.trouble
+        try:
+            narinfo = await lake.narinfo(hash_part)
+        except NotFound:
+            self._recovered(lake)
+            raise
+        except Unavailable as error:
+            took_s = self._clock() - begun
+            if lake.url.optional:
+                self._rest(lake, error, max(self._optional_rest_s, took_s))
+            elif isinstance(error, TooSlow):
+                self._rest(lake, error, took_s)
+            raise
+        self._recovered(lake)
+        return narinfo
+
+    def _rest(self, lake: BinaryCache, trouble: Unavailable, rest_s: float) -> None:
+        rest = self._rests[lake]
+        if rest.trouble is None:
+            _log.warning("%s; not asked again for %.0f s", trouble, rest_s)
+        rest.until, rest.trouble = self._clock() + rest_s, trouble
+
+    def _recovered(self, lake: BinaryCache) -> None:
+        rest = self._rests[lake]
+        if rest.trouble is not None:
+            _log.info("%s: answers again", lake.url)
+            rest.until, rest.trouble = -math.inf, None
+
+
+def _summary(troubles: Sequence[NarfsError]) -> NarfsError:
+    kinds = {type(trouble) for trouble in troubles}
+    kind = kinds.pop() if len(kinds) == 1 else Unavailable
+    return kind("; ".join(str(trouble) for trouble in troubles))
+
+
+@asynccontextmanager
+async def open_lakes(urls: Iterable[str], settings: LakeSettings | None = None) -> AsyncIterator[Upstreams]:
+    """Open the lakes at ``urls`` without asking them anything yet; UsageError if one of them makes no sense."""
+    settings = settings or LakeSettings()
+    store_urls = [StoreUrl.parse(url) for url in urls]
+    tls = any(url.scheme == "https" for url in store_urls)
+    async with make_client(settings, tls=tls, environ=os.environ) as client:
+        lakes = [
+            BinaryCache(url, FileTransport(url, settings) if url.is_file else HttpTransport(client, url, settings))
+            for url in store_urls
+        ]
+        try:
+            yield Upstreams(lakes, settings.negative_ttl_s, optional_rest_s=settings.optional_rest_s)
+        finally:
+            for lake in lakes:
+                await lake.aclose()

@@ -1,0 +1,112 @@
+"""A real mount inside the test's own event loop. System calls on it go through threads, programs through processes.
+
+Never touch the mount from the loop's thread, nor with the GIL held (a page fault of mmap, a fork that execs from the
+mount): the answer would have to come from the very thread that waits.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+
+import pytest
+import trio
+
+from narfs.mount.fuse import Handlers, serve_mount
+from narfs.mount.options import MountOptions
+from tests.mount.model import File, Link, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from narfs.mount.view import View
+    from tests.mount.model import MemorySource
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+PATIENCE_S = 20
+"""Bounds one test: a mount that hangs is unmounted, which frees whoever waits for it."""
+
+needs_fuse = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mount namespaces and overlayfs")
+
+
+@asynccontextmanager
+async def mounted(
+    view: View, place: Path, *, source: MemorySource | None = None, options: MountOptions | None = None
+) -> AsyncIterator[Handlers]:
+    """Serve a View at ``place``, made if need be; afterwards nothing is mounted there, whatever happened."""
+    place.mkdir(exist_ok=True)
+    ready = trio.Event()
+    found: list[Handlers] = []
+
+    def on_ready(handlers: Handlers) -> None:
+        found.append(handlers)
+        ready.set()
+
+    serve = partial(serve_mount, view, place, source=source, options=options, on_ready=on_ready)
+    try:
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(serve)
+                await ready.wait()
+                yield found[0]
+                nursery.cancel_scope.cancel()
+    finally:
+        unmount(place)
+
+
+def unmount(place: Path) -> None:
+    """Take off whatever is still mounted at a place of the test."""
+    if str(place) in Path("/proc/self/mountinfo").read_text(encoding="latin-1"):
+        command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
+        subprocess.run([*command, place], check=False, timeout=10)
+
+
+async def sys_(call: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Make a system call in a thread."""
+    return await trio.to_thread.run_sync(call, *args, abandon_on_cancel=True)
+
+
+async def run(*command: str | Path, check: bool = True, text: str = "") -> str:
+    """Run a program and give its output; a failure shows its errors."""
+    done = await trio.run_process(
+        [str(word) for word in command], stdin=text.encode(), capture_stdout=True, capture_stderr=True, check=False
+    )
+    assert not check or done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+async def python(script: str, *args: str | Path) -> str:
+    """Run Python code in a process of its own."""
+    return await run(sys.executable, "-c", script, *args)
+
+
+async def in_namespace(script: str, *args: str | Path) -> str:
+    """Run a shell script as root of a mount namespace of its own; ``$1`` is the first argument."""
+    return await run("unshare", "--mount", "--propagation", "private", "sh", "-euc", script, "sh", *args)
+
+
+def read_tree(place: bytes) -> Tree:
+    """Read what is there into a model tree."""
+    if os.path.islink(place):
+        return Link(os.readlink(place))
+    if os.path.isdir(place):
+        return {name: read_tree(place + b"/" + name) for name in os.listdir(place)}
+    with open(place, "rb") as file:  # noqa: PTH123 - names are bytes
+        return File(file.read(), executable=bool(os.stat(place).st_mode & 0o100))
+
+
+def tool(name: str) -> str:
+    """Find a program the test needs, or skip naming it."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found

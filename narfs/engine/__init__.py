@@ -10,5 +10,7 @@ restream   reading without a cache: verified chunks out of a stream that is read
 accessor   NarAccessor: read(NarOffset, length) on one NAR
 store      Store: from a store path to its verified NarInfo and its NarAccessor
 closure    all NarInfos that a closed View needs
-push       a local path into a lake
+push       local files into a lake; push_sources what arguments mean by them, nix_store what Nix says of them
+packing    one pass over local files: survey or pack; nar_dump their NAR
+references which trees refer to which paths, and what they are called then
 """

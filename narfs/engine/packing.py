@@ -44,8 +44,8 @@ class Packed(NamedTuple):
     file_size: int
     listing: NarListing
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """Read the blob once, from its beginning."""
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Read the blob from its beginning, each time it is asked to: a request that failed is sent again."""
         self.file.seek(0)
         while piece := await trio.to_thread.run_sync(self.file.read, HOP_BYTES):
             yield piece

@@ -99,7 +99,7 @@ async def push(
     sources: Sequence[Source],
     *,
     key: SecretKey | None = None,
-    compression: Literal["zstd", "none"] = "zstd",
+    compression: str = "zstd",
     level: int = ZSTD_LEVEL,
     references: Sequence[StorePath] = (),
     progress: Callable[[PushProgress], None] = lambda _: None,
@@ -115,13 +115,15 @@ async def push(
     by_path = {one.info.path: one for one in objects}
     order = references_first({path: one.info.references for path, one in by_path.items()})
     outside = {reference for one in objects for reference in one.info.references} - by_path.keys()
-    present = await _present(target, [*order, *outside])
+    is_lake = await target.has_info()
+    present = await _present(target, [*order, *outside]) if is_lake else {}
     packing = [_Packing.of(by_path[path], key, compression, level) for path in order if path not in present]
     for one in packing:
         _refuse_dangling(one.narinfo, present.keys() | by_path.keys())
     described = present | {one.narinfo.path: one.narinfo for one in packing}
     if not dry_run and packing:
-        await _ensure_cache_info(target)
+        if not is_lake:
+            await target.put_info(CacheInfo(want_mass_query=True))
         described |= await _publish(target, packing, _Meter(progress, sum(one.narinfo.nar_size for one in packing)))
     status: Literal["sent", "would send"] = "would send" if dry_run else "sent"
     return PushReport(
@@ -216,14 +218,6 @@ def _refuse_dangling(narinfo: NarInfo, valid: Container[StorePath]) -> None:
         )
 
 
-async def _ensure_cache_info(target: BinaryCache) -> None:
-    """Make a directory or a bucket a lake; one that says what it is stays as it is."""
-    try:
-        await target.info()
-    except NotFound:
-        await target.put_info(CacheInfo(want_mass_query=True))
-
-
 async def _publish(target: BinaryCache, packing: Sequence[_Packing], meter: _Meter) -> dict[StorePath, NarInfo]:
     """Pack and send, as many at once as there are processors; references come first in ``packing``."""
     published = {one.narinfo.path: trio.Event() for one in packing}
@@ -235,9 +229,10 @@ async def _publish(target: BinaryCache, packing: Sequence[_Packing], meter: _Met
         with tempfile.TemporaryFile() as file:
             packed = await pack(expected, encode, file, meter.subject(one.narinfo.path.name))
             narinfo = one.with_blob(packed)
-            if not await target.has_blob(narinfo):
-                await target.put_blob(narinfo, packed.pieces())
-        await target.put_listing(narinfo, await trio.to_thread.run_sync(to_ls, packed.listing))
+            if not await target.has_blob(narinfo.url):
+                await target.put_blob(narinfo.url, packed, packed.file_size)
+        listing = await trio.to_thread.run_sync(to_ls, packed.listing)
+        await target.put_listing(narinfo.path.hash_part, listing)
         for reference in set(narinfo.references) & published.keys() - {narinfo.path}:
             await published[reference].wait()
         await target.put_narinfo(narinfo)

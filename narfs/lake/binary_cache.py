@@ -108,6 +108,10 @@ class BinaryCache:
         except NotFound as error:
             raise self._lost(narinfo) from error
 
+    async def has_info(self) -> bool:
+        """Whether the place says that it is a lake; False for an empty directory or bucket."""
+        return await self._transport.exists(CACHE_INFO)
+
     async def has_narinfo(self, hash_part: str) -> bool:
         """Whether the lake has that store path."""
         return await self._transport.exists(f"{hash_part}.narinfo")

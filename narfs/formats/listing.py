@@ -98,9 +98,12 @@ class NodeTable:
         return len(self._nodes) // RECORD_BYTES
 
     def node(self, node: int) -> Node:
-        """Read one record: 0.6 µs."""
-        first, second, parent, _, bits = self._record(node)
-        kind = self._kind_of(node, bits)
+        """Read one record; the hot path of every lookup: 0.7 µs."""
+        try:
+            first, second, parent, _, bits = RECORD.unpack_from(self._nodes, node * RECORD_BYTES)
+            kind = _KINDS[bits >> KIND_SHIFT & 3]
+        except (struct.error, IndexError):
+            raise corrupt(node, f"a node below {len(self)} of a known kind") from None
         if kind is Kind.DIRECTORY:
             return Node(node, kind, False, NarOffset(0), second & _LOW, parent, second >> 32)
         return Node(node, kind, bits & EXECUTABLE_BIT != 0, NarOffset(first), second, parent, 0)

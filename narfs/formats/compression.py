@@ -19,6 +19,7 @@ import zstandard
 
 from narfs.errors import FormatError, UsageError
 from narfs.formats.frames import XZ_TAIL_BYTES, FrameRecorder, FrameTable, xz_frames
+from narfs.formats.quote import quote
 from narfs.formats.streams import BEGIN_STREAM, DAMAGE
 from narfs.formats.zstd_frames import WINDOW_MAX_BYTES, FrameEnd, ZstdWalker
 
@@ -233,7 +234,7 @@ def decoder(compression: str, *, nar_size: int) -> Decoder:
     again will not help, and another lake may hold the same NAR in a better one.
     """
     if compression not in _DECODERS:
-        raise FormatError("compression", offset=0, expected="one of " + ", ".join(KNOWN), found=repr(compression[:60]))
+        raise FormatError("compression", offset=0, expected="one of " + ", ".join(KNOWN), found=quote(compression))
     return _DECODERS[compression](compression, nar_size)
 
 
@@ -274,4 +275,4 @@ def encoder(compression: str, *, level: int = ZSTD_LEVEL) -> Encoder:
         return _IdentityEncoder()
     if compression == "zstd":
         return _ZstdEncoder(level)
-    raise UsageError(f"cannot write compression {compression[:60]!r}: choose none or zstd")
+    raise UsageError(f"cannot write compression {quote(compression)}: choose none or zstd")

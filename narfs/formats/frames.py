@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zstandard
 
 from narfs.errors import FormatError
+from narfs.formats.quote import quote
 from narfs.offsets import BlobOffset, NarOffset, NarSpan
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def decode_frame(compression: str, data: bytes | memoryview, nar_length: int) ->
     """
     if compression not in FRAMED:
         raise FormatError(
-            "compression", offset=0, expected="one that has frames: " + ", ".join(FRAMED), found=compression[:80]
+            "compression", offset=0, expected="one that has frames: " + ", ".join(FRAMED), found=quote(compression)
         )
     try:
         contents = (_decode_xz_block if compression == "xz" else _decode_zstd_frame)(data, nar_length)

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from narfs.errors import FormatError, UsageError
 from narfs.formats.compression import KNOWN, PIECE_BYTES, decoder, encoder
 from narfs.formats.frames import FrameTable, decode_frame
+from narfs.formats.quote import quote
 from narfs.offsets import NarOffset, NarSpan
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def test_a_zstd_frame_that_asks_for_the_impossible_is_refused(frame: bytes, beca
 def test_an_unknown_compression_is_refused_by_name(compression: str) -> None:
     with pytest.raises(FormatError) as caught:
         decoder(compression, nar_size=1)
-    assert repr(compression[:60]) in str(caught.value)
+    assert quote(compression) in str(caught.value)
     assert "one of none, xz, zstd, gzip, bzip2, br, lz4" in str(caught.value)
     with pytest.raises(UsageError, match="choose none or zstd"):
         encoder(compression)

@@ -33,7 +33,7 @@ OUTSIDE = {
     # package: the modules that may import it
     "pyfuse3": {"mount/fuse.py"},
     "httpx": {"lake/"},
-    "sqlite3": {"cache/catalog.py"},
+    "sqlite3": {"cache/catalog"},
     "zstandard": {"formats/", "lake/"},
     "lz4": {"formats/"},
     "brotli": {"formats/", "lake/"},

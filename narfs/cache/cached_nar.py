@@ -1,0 +1,269 @@
+"""CachedNar: one NAR in the cache, as the event loop sees it.
+
+Only the loop changes its state; threads get a NarFile, a plan made on the loop, and bring back a verdict.
+
+Rule 1. ``read_nowait`` serves CHECKED chunks only. From the look at the states to the end of the read there is no
+await, and a segment is forgotten here, on the loop, before any thread punches it: so it never meets a hole.
+Rule 2. ``read`` looks at the states and pins the segments without an await between. While they are pinned nobody
+forgets them. Dropping the whole NAR does not ask for pins, so what comes back from the thread counts only if no
+generation changed.
+Rule 3. A verdict is applied only to a chunk that is still PRESENT: meanwhile it may have been found bad, fetched
+again and written by somebody else.
+Rule 4. A retired CachedNar (dropped, evicted whole, or committed anew) stays one: all its chunks are absent, writes
+raise CacheUnusable. Ask the ChunkCache again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.cache.budget import INDEX
+from narfs.cache.layout import ABSENT, CHECKED, PRESENT, Layout
+from narfs.cache.nar_file import NarFile
+from narfs.errors import CacheUnusable, FormatError
+from narfs.formats import base32
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+
+    from narfs.cache.means import Means
+    from narfs.cache.nar_file import Found
+    from narfs.formats.index import NarIndex
+    from narfs.offsets import NarOffset
+
+_log = logging.getLogger(__name__)
+
+
+class CachedNar:
+    """The index of a NAR and those of its chunks that are on disk. Made by ChunkCache only."""
+
+    __slots__ = (
+        "__weakref__",
+        "_chunk_bytes",
+        "_file",
+        "_generations",
+        "_layout",
+        "_make_room",
+        "_means",
+        "_pins",
+        "_segment_bytes",
+        "_states",
+        "_warned",
+        "index",
+        "nar_hash",
+        "retired",
+    )
+
+    def __init__(
+        self,
+        means: Means,
+        index: NarIndex,
+        file: NarFile,
+        states: bytearray,
+        make_room: Callable[[int], Awaitable[None]],
+    ) -> None:
+        self.index = index
+        self.nar_hash = index.nar_hash
+        self.retired = False
+        self._means = means
+        self._layout: Layout = file.layout
+        self._file: NarFile | None = file
+        self._states = states
+        self._make_room = make_room
+        self._pins: Counter[int] = Counter()
+        self._generations: Counter[int] = Counter()
+        self._warned = False
+        self._chunk_bytes = self._layout.grid.chunk_bytes
+        self._segment_bytes = self._chunk_bytes * self._layout.segment_chunks
+
+    def __repr__(self) -> str:
+        return f"<CachedNar {base32.encode(self.nar_hash)}>"
+
+    # Reading.
+
+    def read_nowait(self, start: NarOffset, length: int) -> bytes | None:
+        """Give ``length`` bytes if all are checked and in memory; else None, and ``read`` may still have them.
+
+        Not a checkpoint. 11 µs for 128 KiB, 1.7 µs for 4 KiB (scripts in the commit that says so; 4.8 and 0.5 are a
+        bare pread's).
+        """
+        means = self._means
+        chunks, past = start // self._chunk_bytes, (start + length - 1) // self._chunk_bytes + 1
+        if self._states.count(CHECKED, chunks, past) != past - chunks or self._file is None or means.scratch is None:
+            return None
+        data = self._file.contents.read_nowait(start, length, means.scratch)
+        if data is not None:
+            means.counters.hits += 1
+            means.catalog.touch(self.nar_hash, start // self._segment_bytes)
+        return data
+
+    async def read(self, start: NarOffset, length: int) -> bytes | None:
+        """Give ``length`` bytes, or None if a chunk is absent, bad or was lost on the way. Goes through a thread.
+
+        The span must lie in the NAR. Chunks that were not read since the start are compared with their digests first.
+        """
+        if not 0 <= start <= start + length <= self.index.nar_size:
+            raise ValueError(f"no {length} bytes at {start} in a NAR of {self.index.nar_size}")
+        if length == 0:
+            return b""
+        chunks = self._layout.grid.covering(start, length)
+        file = None if ABSENT in self._states[chunks.start : chunks.stop] else self._open()
+        if file is None:
+            self._means.counters.misses += 1
+            return None
+        unchecked = [chunk for chunk in chunks if self._states[chunk] == PRESENT]
+        with self.pinned(start, length):  # no await since the look at the states
+            data = await self._read_in_thread(file, start, length, unchecked)
+        if data is None:
+            self._means.counters.misses += 1
+            return None
+        self._means.counters.hits += 1
+        for segment in self._layout.segments_of(chunks):
+            self._means.catalog.touch(self.nar_hash, segment)
+        return data
+
+    def missing(self, start: NarOffset, length: int) -> list[int]:
+        """Give the chunks of a span that are not there."""
+        return [chunk for chunk in self._layout.grid.covering(start, length) if self._states[chunk] == ABSENT]
+
+    async def _read_in_thread(
+        self, file: NarFile, start: NarOffset, length: int, unchecked: Collection[int]
+    ) -> bytes | None:
+        chunks = self._layout.grid.covering(start, length)
+        before = self._generation(chunks)
+        try:
+            found = await trio.to_thread.run_sync(
+                file.read, start, length, unchecked, self.index.digests, limiter=self._means.threads
+            )
+        except OSError as error:
+            self._doubt(chunks, str(error))
+            return None
+        if self._generation(chunks) != before:
+            return None
+        self._judge(found)
+        if found.data is None and not found.bad:
+            self._doubt(chunks, "the file is shorter than it was")
+        return found.data
+
+    def _judge(self, found: Found) -> None:
+        for chunk in found.good:
+            if self._states[chunk] == PRESENT:
+                self._states[chunk] = CHECKED
+        self._doubt(
+            [chunk for chunk in found.bad if self._states[chunk] == PRESENT], "chunks differ from their digests"
+        )
+
+    def _doubt(self, chunks: Iterable[int], why: str) -> None:
+        """Count chunks as absent. They keep their blocks until they are written again or evicted."""
+        for chunk in chunks:
+            if self._states[chunk] == ABSENT:
+                continue
+            self._states[chunk] = ABSENT
+            self._means.counters.bad_chunks += 1
+            self._grow(chunk, -1)
+            if not self._warned:
+                self._warned = True
+                cause = "; the machine went down without a clean end" if self._means.power_cut else ""
+                _log.warning("cache: %s: %s%s; fetching again", base32.encode(self.nar_hash), why, cause)
+
+    # Writing.
+
+    async def write(self, chunk: int, data: bytes | memoryview) -> None:
+        """Keep one whole chunk that the caller has compared with its digest; CacheUnusable.
+
+        A chunk that is there already is left alone. Room is made for it first, which may evict.
+        """
+        span = self._layout.grid.span(chunk)
+        if len(data) != span.length:
+            raise ValueError(f"chunk {chunk} has {span.length} bytes, not {len(data)}")
+        self._means.health.require()
+        if self._states[chunk] != ABSENT:
+            return
+        await self._make_room(span.length)
+        file = self._open()
+        if file is None:
+            raise CacheUnusable(f"{self!r} is no longer in the cache")
+        with self.pinned(span.start, span.length):
+            self._grow(chunk, 1)  # before the write: room that was made for these bytes is theirs
+            kept = False
+            try:
+                await trio.to_thread.run_sync(file.write_chunk, chunk, data, limiter=self._means.threads)
+                kept = self._states[chunk] == ABSENT and not self.retired
+            except OSError as error:
+                raise self._means.health.failed(error) from error
+            finally:
+                if not kept and not self.retired:
+                    self._grow(chunk, -1)
+            if kept:
+                self._states[chunk] = CHECKED
+        self._means.health.worked()
+
+    def drop(self) -> None:
+        """Remove all of this NAR from the cache: it is corrupt. Retires this object; blocks are given back soon."""
+        if not self.retired:
+            self.retire()
+            self._means.move_out(self.nar_hash)
+
+    # For the Evictor and the ChunkCache.
+
+    @contextmanager
+    def pinned(self, start: NarOffset, length: int) -> Iterator[None]:
+        """Keep the segments of a span from being evicted."""
+        segments = self._layout.segments_of(self._layout.grid.covering(start, length))
+        self._pins.update(segments)
+        try:
+            yield
+        finally:
+            self._pins.subtract(segments)
+            for segment in segments:
+                if not self._pins[segment]:
+                    del self._pins[segment]
+
+    def pinned_units(self) -> list[tuple[bytes, int]]:
+        """Give the units that must stay: the pinned segments, and the index with them."""
+        return [(self.nar_hash, segment) for segment in (*self._pins, INDEX)] if self._pins else []
+
+    def forget(self, segments: Iterable[int]) -> None:
+        """Count whole segments as absent, before a thread punches them."""
+        for segment in segments:
+            chunks = self._layout.chunks_of(segment)
+            self._states[chunks.start : chunks.stop] = bytes(len(chunks))
+            self._generations[segment] += 1
+
+    def retire(self) -> None:
+        """Count everything as absent, for good."""
+        self.retired = True
+        self.forget(range(self._layout.segments))
+        self.close()
+        self._means.opened.pop(self.nar_hash, None)
+        if self._means.live.get(self.nar_hash) is self:
+            del self._means.live[self.nar_hash]
+
+    def close(self) -> None:
+        """Let go of the descriptors; threads that read keep theirs, the next ``read`` opens them again."""
+        self._file = None
+
+    def _open(self) -> NarFile | None:
+        """Give the descriptors, opened again if they were closed; None if this is retired or the files are gone."""
+        if self._file is None and not self.retired:
+            try:
+                file, _ = NarFile.open(self._means.places, self.nar_hash)
+            except (OSError, FormatError) as error:
+                self._doubt(range(self._layout.grid.count), str(error))
+                self.drop()
+                return None
+            self._file = file
+            self._means.opened[self.nar_hash] = self
+        return self._file
+
+    def _generation(self, chunks: range) -> tuple[int, ...]:
+        return tuple(self._generations[segment] for segment in self._layout.segments_of(chunks))
+
+    def _grow(self, chunk: int, sign: int) -> None:
+        segment = chunk // self._layout.segment_chunks
+        self._means.catalog.grow(self.nar_hash, segment, sign * self._layout.grid.span(chunk).length)

@@ -1,0 +1,206 @@
+"""Catalog: sizes, recency, narinfos and roots. In memory at once, on disk in batches.
+
+What ``flush`` has not written yet is lost by a kill: some recency, narinfos that will be asked for again, and sizes of
+chunks that are put right when their NAR is next opened. Nothing that a read relies on.
+
+A catalog that cannot be read is moved aside and begun anew, once, with a warning. The NARs are still there, found by
+their names and recorded again when they are next opened; the budget does not know of the others until then.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+import trio
+from lru import LRU
+
+from narfs.cache.budget import INDEX, Unit, choose
+from narfs.cache.catalog_file import CatalogFile, Changes, StoredNarInfo, StoredRoot, move_aside
+from narfs.errors import CacheUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from pathlib import Path
+
+    from narfs.cache.health import Health
+
+_log = logging.getLogger(__name__)
+
+_HOT_NARINFOS: Final = 8192
+_HOT_ROOTS: Final = 8192
+
+
+class Catalog:
+    """Of one cache directory. What is not async is for the event loop and does not wait for the disk to write."""
+
+    def __init__(self, file: CatalogFile, health: Health) -> None:
+        self._file = file
+        self._health = health
+        self._writing = trio.Lock()
+        self._changes = Changes()
+        self._unwritten: Changes | None = None
+        """A batch that was under way when the disk failed; it comes before ``_changes``."""
+        self._recorded_bytes = file.total_bytes()
+        self._new_bytes = 0
+        self._clock = count(file.last_use() + 1)
+        self._damage: sqlite3.DatabaseError | None = None
+        self._narinfos: LRU[tuple[str, str], StoredNarInfo] = LRU(_HOT_NARINFOS)
+        self._roots: LRU[bytes, StoredRoot] = LRU(_HOT_ROOTS)
+
+    @classmethod
+    def open(cls, path: Path, health: Health) -> Catalog:
+        """Open or make the file at ``path``; blocks. CacheUnusable only if not even a new one can be made."""
+        try:
+            try:
+                return cls(CatalogFile(path), health)
+            except sqlite3.DatabaseError as error:
+                if not _is_damage(error):
+                    raise
+                return cls(_begin_anew(path, error), health)
+        except (OSError, sqlite3.Error) as error:
+            raise CacheUnusable(f"cache catalog {path}: {error}") from error
+
+    @property
+    def used_bytes(self) -> int:
+        """What the NARs in the cache take. What is gone still counts until the next flush."""
+        return self._recorded_bytes + self._new_bytes
+
+    # Units.
+
+    def touch(self, nar_hash: bytes, segment: int) -> None:
+        """Note a use: 0.3 µs."""
+        self._changes.used[nar_hash, segment] = next(self._clock)
+
+    def grow(self, nar_hash: bytes, segment: int, size: int) -> None:
+        """Note that ``size`` bytes came to a unit (negative: left it), which is a use too."""
+        unit = (nar_hash, segment)
+        self._changes.grown[unit] = self._changes.grown.get(unit, 0) + size
+        self._changes.used[unit] = next(self._clock)
+        self._new_bytes += size
+
+    def forget_unit(self, nar_hash: bytes, segment: int) -> None:
+        """Note that a unit is gone."""
+        self._forget_news(nar_hash, segment)
+        self._changes.gone_units.add((nar_hash, segment))
+
+    def forget_nar(self, nar_hash: bytes) -> None:
+        """Note that all units of a NAR are gone."""
+        for unit in [unit for unit in self._changes.used if unit[0] == nar_hash]:
+            self._forget_news(*unit)
+        self._changes.gone_nars.add(nar_hash)
+
+    def size_of(self, nar_hash: bytes) -> int:
+        """Give what is recorded for one NAR; 0 if that cannot be read. 20 µs."""
+        try:
+            return self._file.size_of(nar_hash)
+        except sqlite3.Error as error:
+            self._note(error)
+            return 0
+
+    async def choose(self, wanted: int, pinned: Container[tuple[bytes, int]]) -> list[Unit]:
+        """Pick what to evict for ``wanted`` bytes, as of the last flush; CacheUnusable if the catalog fails."""
+        async with self._writing:
+            try:
+                return await trio.to_thread.run_sync(self._choose, wanted, pinned)
+            except sqlite3.Error as error:
+                self._note(error)
+                raise self._health.failed(f"catalog: {error}") from error
+
+    # Narinfos and roots.
+
+    def narinfo(self, lake: str, hash_part: str) -> StoredNarInfo | None:
+        """Give the narinfo that ``lake`` (its URL) had for a store path, as it was kept: 0.2 µs hot, else 15."""
+        key = (lake, hash_part)
+        if (stored := self._narinfos.get(key)) is None:
+            try:
+                stored = self._file.narinfo(lake, hash_part)
+            except sqlite3.Error as error:
+                self._note(error)
+            if stored is not None:
+                self._narinfos[key] = stored
+        return stored
+
+    def keep_narinfo(self, lake: str, hash_part: str, text: bytes, time: float) -> None:
+        """Keep a narinfo; ``time`` is when the lake was asked, in seconds since the epoch."""
+        self._narinfos[lake, hash_part] = self._changes.narinfos[lake, hash_part] = StoredNarInfo(text, time)
+
+    def root(self, nar_hash: bytes) -> StoredRoot | None:
+        """Give what is known of the root node of a NAR."""
+        if (stored := self._roots.get(nar_hash)) is None:
+            try:
+                stored = self._file.root(nar_hash)
+            except sqlite3.Error as error:
+                self._note(error)
+            if stored is not None:
+                self._roots[nar_hash] = stored
+        return stored
+
+    def keep_root(self, nar_hash: bytes, kind: int, *, executable: bool, size: int) -> None:
+        """Keep what the first kilobytes of a NAR said of its root node."""
+        self._roots[nar_hash] = self._changes.roots[nar_hash] = StoredRoot(int(kind), executable, size)
+
+    # To disk.
+
+    async def flush(self) -> None:
+        """Write what is new; CacheUnusable if that fails (it is kept for the next time)."""
+        async with self._writing:
+            if self._damage is not None:
+                await self._replace_file(self._damage)
+            while changes := self._take():
+                try:
+                    total = await trio.to_thread.run_sync(self._file.apply, changes)
+                except sqlite3.Error as error:
+                    self._note(error)
+                    raise self._health.failed(f"catalog: {error}") from error
+                self._recorded_bytes = total
+                self._new_bytes = sum(self._changes.grown.values())
+                self._unwritten = None
+
+    async def aclose(self) -> None:
+        """Close the file, without a flush."""
+        async with self._writing:
+            await trio.to_thread.run_sync(self._file.close)
+
+    def _take(self) -> Changes:
+        if not self._unwritten:
+            self._unwritten, self._changes = self._changes, Changes()
+            uses: dict[bytes, int] = {}
+            for (nar_hash, _), used in self._unwritten.used.items():
+                uses[nar_hash] = max(used, uses.get(nar_hash, 0))
+            for nar_hash, used in uses.items():
+                self._unwritten.used[nar_hash, INDEX] = used
+        return self._unwritten
+
+    def _choose(self, wanted: int, pinned: Container[tuple[bytes, int]]) -> list[Unit]:
+        return choose(self._file.oldest_first(), wanted, pinned)
+
+    def _forget_news(self, nar_hash: bytes, segment: int) -> None:
+        self._changes.used.pop((nar_hash, segment), None)
+        self._new_bytes -= self._changes.grown.pop((nar_hash, segment), 0)
+
+    def _note(self, error: sqlite3.Error) -> None:
+        if isinstance(error, sqlite3.DatabaseError) and _is_damage(error):
+            self._damage = error
+
+    async def _replace_file(self, damage: sqlite3.DatabaseError) -> None:
+        try:
+            await trio.to_thread.run_sync(self._file.close)
+            self._file = await trio.to_thread.run_sync(_begin_anew, self._file.path, damage)
+        except (OSError, sqlite3.Error) as error:
+            raise self._health.failed(f"catalog: {error}") from error
+        self._damage = None
+        self._recorded_bytes = 0
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """Tell damage, which only a new file cures, from trouble of the disk, which may pass."""
+    return not isinstance(error, sqlite3.OperationalError)
+
+
+def _begin_anew(path: Path, damage: sqlite3.DatabaseError) -> CatalogFile:
+    aside = move_aside(path)
+    _log.warning("cache catalog %s: %s; moved to %s and begun anew", path, damage, aside.name)
+    return CatalogFile(path)

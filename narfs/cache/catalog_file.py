@@ -1,0 +1,198 @@
+"""CatalogFile: sizes and recency of units, narinfos and roots in one SQLite file. Blocking; raises sqlite3.Error.
+
+Two connections. The writer is used by one thread at a time and checkpoints (fsync, milliseconds) there. The reader
+answers point look-ups on the event loop: 10 µs for a narinfo in memory; in WAL mode it never waits for the writer.
+
+synchronous=NORMAL: nothing is fsynced but checkpoints, a power cut loses the last transactions and cannot tear the
+file. OFF would save those fsyncs, every 1 000 pages, and risk the file for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from narfs.cache.budget import Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_VERSION: Final = 1
+"""The schema below says it too."""
+_NARINFOS_MAX: Final = 100_000
+"""About 200 MB; the oldest written go first."""
+_ROOTS_MAX: Final = 100_000
+
+_SCHEMA: Final = """
+    BEGIN;
+    CREATE TABLE unit (
+        nar_hash BLOB NOT NULL, segment INTEGER NOT NULL, size INTEGER NOT NULL, used INTEGER NOT NULL,
+        PRIMARY KEY (nar_hash, segment)
+    ) WITHOUT ROWID;
+    CREATE INDEX unit_by_use ON unit (used, segment DESC, nar_hash, size);
+    CREATE TABLE total (size INTEGER NOT NULL);
+    INSERT INTO total VALUES (0);
+    CREATE TRIGGER unit_comes AFTER INSERT ON unit BEGIN UPDATE total SET size = size + new.size; END;
+    CREATE TRIGGER unit_goes AFTER DELETE ON unit BEGIN UPDATE total SET size = size - old.size; END;
+    CREATE TRIGGER unit_grows AFTER UPDATE OF size ON unit
+        BEGIN UPDATE total SET size = size + new.size - old.size; END;
+    CREATE TABLE narinfo (
+        lake TEXT NOT NULL, hash_part TEXT NOT NULL, text BLOB NOT NULL, time REAL NOT NULL,
+        UNIQUE (lake, hash_part) ON CONFLICT REPLACE
+    );
+    CREATE TABLE root (
+        nar_hash BLOB NOT NULL UNIQUE ON CONFLICT REPLACE,
+        kind INTEGER NOT NULL, executable INTEGER NOT NULL, size INTEGER NOT NULL
+    );
+    PRAGMA user_version = 1;
+    COMMIT;
+"""
+
+
+class StoredNarInfo(NamedTuple):
+    """The text of a narinfo as the lake sent it, and when (seconds since the epoch)."""
+
+    text: bytes
+    time: float
+
+
+class StoredRoot(NamedTuple):
+    """What the first kilobytes of a NAR said of its root node; ``kind`` is the number of a Kind."""
+
+    kind: int
+    executable: bool
+    size: int
+
+
+@dataclass(slots=True)
+class Changes:
+    """What happened since the last batch, to be applied in the order of the fields."""
+
+    gone_nars: set[bytes] = field(default_factory=set)
+    gone_units: set[tuple[bytes, int]] = field(default_factory=set)
+    grown: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    """Bytes that came to a unit; negative: that left it."""
+    used: dict[tuple[bytes, int], int] = field(default_factory=dict)
+    narinfos: dict[tuple[str, str], StoredNarInfo] = field(default_factory=dict)
+    roots: dict[bytes, StoredRoot] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.gone_nars or self.gone_units or self.grown or self.used or self.narinfos or self.roots)
+
+
+class CatalogFile:
+    """One open file; made if absent. sqlite3.DatabaseError if it is something else or of another version."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._writer = _connect(path)
+        try:
+            if self._writer.execute("PRAGMA user_version").fetchone() == (0,):
+                self._writer.executescript(_SCHEMA)
+            if self._writer.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                raise sqlite3.DatabaseError(f"not a catalog of version {_VERSION}")  # noqa: TRY301 - as SQLite would say it
+            self.total_bytes()
+            self._reader = _connect(path)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def close(self) -> None:
+        """Close both connections; the last one checkpoints."""
+        self._reader.close()
+        self._writer.close()
+
+    # On the event loop.
+
+    def narinfo(self, lake: str, hash_part: str) -> StoredNarInfo | None:
+        """Look one narinfo up."""
+        row = self._reader.execute(
+            "SELECT text, time FROM narinfo WHERE lake = ? AND hash_part = ?", (lake, hash_part)
+        ).fetchone()
+        return None if row is None else StoredNarInfo(*row)
+
+    def root(self, nar_hash: bytes) -> StoredRoot | None:
+        """Look one root up."""
+        row = self._reader.execute("SELECT kind, executable, size FROM root WHERE nar_hash = ?", (nar_hash,)).fetchone()
+        return None if row is None else StoredRoot(row[0], bool(row[1]), row[2])
+
+    def size_of(self, nar_hash: bytes) -> int:
+        """Give the bytes that are recorded for one NAR."""
+        size: int = self._reader.execute(
+            "SELECT coalesce(sum(size), 0) FROM unit WHERE nar_hash = ?", (nar_hash,)
+        ).fetchone()[0]
+        return size
+
+    # In a thread.
+
+    def total_bytes(self) -> int:
+        """Give the bytes that are recorded for all NARs; one row, however many there are."""
+        size: int = self._writer.execute("SELECT size FROM total").fetchone()[0]
+        return size
+
+    def last_use(self) -> int:
+        """Give the most recent time on the clock of uses."""
+        last: int = self._writer.execute("SELECT coalesce(max(used), 0) FROM unit").fetchone()[0]
+        return last
+
+    def oldest_first(self) -> Iterator[Unit]:
+        """Every unit, least recently used first; a NAR's index after its segments."""
+        for row in self._writer.execute("SELECT nar_hash, segment, size FROM unit ORDER BY used, segment DESC"):
+            yield Unit(*row)
+
+    def apply(self, changes: Changes) -> int:
+        """Write a batch, all or nothing; gives the new total."""
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            self._apply(changes)
+            total = self.total_bytes()
+            self._writer.execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            raise
+        return total
+
+    def _apply(self, changes: Changes) -> None:
+        many = self._writer.executemany
+        many("DELETE FROM unit WHERE nar_hash = ?", ((nar_hash,) for nar_hash in changes.gone_nars))
+        many("DELETE FROM unit WHERE nar_hash = ? AND segment = ?", changes.gone_units)
+        many(
+            "INSERT INTO unit VALUES (?1, ?2, max(0, ?3), ?4)"
+            " ON CONFLICT DO UPDATE SET size = max(0, size + ?3), used = max(used, ?4)",
+            ((*unit, size, changes.used.get(unit, 0)) for unit, size in changes.grown.items()),
+        )
+        many(
+            "UPDATE unit SET used = ? WHERE nar_hash = ? AND segment = ?",
+            ((used, *unit) for unit, used in changes.used.items()),
+        )
+        if changes.narinfos:
+            many("INSERT INTO narinfo VALUES (?, ?, ?, ?)", ((*key, *value) for key, value in changes.narinfos.items()))
+            self._writer.execute(
+                "DELETE FROM narinfo WHERE rowid <= (SELECT max(rowid) FROM narinfo) - ?", (_NARINFOS_MAX,)
+            )
+        if changes.roots:
+            many("INSERT INTO root VALUES (?, ?, ?, ?)", ((key, *value) for key, value in changes.roots.items()))
+            self._writer.execute("DELETE FROM root WHERE rowid <= (SELECT max(rowid) FROM root) - ?", (_ROOTS_MAX,))
+
+
+def move_aside(path: Path) -> Path:
+    """Put a damaged catalog out of the way, where somebody may look at it; gives its new name."""
+    aside = path.with_name(path.name + ".damaged")
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    return aside
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

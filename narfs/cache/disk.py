@@ -1,0 +1,109 @@
+"""What the cache needs of the file system and Python's ``os`` does not offer in this shape. All of it blocks."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_FALLOC_FL_KEEP_SIZE: Final = 1
+_FALLOC_FL_PUNCH_HOLE: Final = 2
+_fallocate: Final = ctypes.CDLL(None, use_errno=True).fallocate
+_fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_longlong, ctypes.c_longlong]
+
+
+class Descriptor:
+    """An open file, closed when its last reference goes: a thread in the middle of a read keeps it open."""
+
+    __slots__ = ("fd",)
+
+    def __init__(self, path: Path, flags: int) -> None:
+        self.fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+    def __del__(self) -> None:
+        if hasattr(self, "fd"):
+            os.close(self.fd)
+
+    def read_nowait(self, start: int, length: int, scratch: memoryview) -> bytes | None:
+        """Give bytes that are in the page cache, all of them or None.
+
+        Through ``scratch`` 10.4 µs for 128 KiB; a fresh bytearray, copied to bytes, takes 12.9 (4.8 for a pread that
+        may block).
+        """
+        buffer = scratch[:length]
+        try:
+            if os.preadv(self.fd, [buffer], start, os.RWF_NOWAIT) != length:
+                return None
+        except OSError:  # BlockingIOError: not in memory. Anything else will meet the reader that may wait.
+            return None
+        return bytes(buffer)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Read ``length`` bytes, fewer at the end of the file."""
+        data = os.pread(self.fd, length, start)
+        while 0 < len(data) < length and (more := os.pread(self.fd, length - len(data), start + len(data))):
+            data += more
+        return data
+
+    def write(self, start: int, data: bytes | bytearray | memoryview) -> None:
+        """Write all of ``data`` at ``start``."""
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(self.fd, left, start)
+            left, start = left[written:], start + written
+
+    def punch(self, start: int, length: int) -> None:
+        """Give the blocks of a span back to the disk; it reads as zeros from now on. OSError if unsupported."""
+        if _fallocate(self.fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, start, length):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def allocated_bytes(self) -> int:
+        """Tell what the file takes on disk."""
+        return os.fstat(self.fd).st_blocks * 512
+
+
+def offers_nowait(directory: Path) -> bool:
+    """Try whether RWF_NOWAIT works here: not on tmpfs, overlayfs and others."""
+    path = directory / "nowait"
+    probe = Descriptor(path, os.O_RDWR | os.O_CREAT)
+    try:
+        probe.write(0, b"?")
+        os.preadv(probe.fd, [bytearray(1)], 0, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        path.unlink()
+
+
+def replace_file(path: Path, data: bytes | bytearray | memoryview, *, durable: bool) -> None:
+    """Make ``path`` contain ``data``, at once or not at all; ``durable`` also after a power cut."""
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    unfinished = path.with_name(path.name + ".new")
+    file = Descriptor(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    file.write(0, data)
+    if durable:
+        os.fsync(file.fd)
+    unfinished.rename(path)
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove what can be removed; what cannot is in nobody's way in ``scratch``."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def free_bytes(directory: Path) -> int:
+    """Tell what an unprivileged writer may still take of the disk: 2 µs."""
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize

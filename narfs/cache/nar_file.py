@@ -1,0 +1,166 @@
+"""NarFile: contents and presence map of one NAR on disk. Everything here blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from narfs.cache.disk import Descriptor, replace_file
+from narfs.cache.layout import ABSENT, HEADER_BYTES, PRESENT, Layout
+from narfs.errors import FormatError
+from narfs.formats.index import NarIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+    from pathlib import Path
+
+    from narfs.cache.places import Places
+
+_DIGEST_BYTES: Final = 32
+_READ_WHOLE_BYTES: Final = 256 * 1024
+"""Indexes up to this size (about 5 000 files) are read, larger ones mapped: a mapping keeps a descriptor open as long
+as it lives, and there are as many as paths were looked at."""
+
+_CLAIMS: Final = bytes(PRESENT if byte == PRESENT else ABSENT for byte in range(256))
+
+
+class Found(NamedTuple):
+    """What came of a read: the bytes, or None if a chunk was bad; and the verdict on each chunk that was compared."""
+
+    data: bytes | None
+    good: list[int]
+    bad: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """One NAR, as it was found on disk."""
+
+    index: NarIndex
+    file: NarFile
+    states: bytearray
+    allocated_bytes: int
+    """What contents, map and index take on disk."""
+
+
+class NarFile:
+    """The descriptors of one NAR; they are closed when the last reference to this goes."""
+
+    def __init__(self, layout: Layout, contents: Descriptor, presence: Descriptor) -> None:
+        self.layout = layout
+        self.contents = contents
+        self._map = presence
+
+    @classmethod
+    def open(cls, places: Places, nar_hash: bytes) -> tuple[NarFile, bytearray]:
+        """Open what is there, and give the state of each chunk too: OSError, FormatError."""
+        presence = Descriptor(places.map(nar_hash), os.O_RDWR)
+        data = presence.read(0, os.fstat(presence.fd).st_size)
+        layout = Layout.from_bytes(data)
+        if layout.nar_hash != nar_hash:
+            raise _damaged("map", f"NarHash {nar_hash.hex()}", layout.nar_hash.hex())
+        if len(data) != layout.map_bytes:
+            raise _damaged("map", f"{layout.map_bytes} bytes", str(len(data)))
+        contents = Descriptor(places.contents(nar_hash), os.O_RDWR)
+        size = os.fstat(contents.fd).st_size
+        if size != layout.grid.nar_size:
+            raise _damaged("contents", f"{layout.grid.nar_size} bytes", str(size))
+        return cls(layout, contents, presence), bytearray(data[HEADER_BYTES:].translate(_CLAIMS))
+
+    def read(self, start: int, length: int, unchecked: Collection[int], digests: bytes | memoryview) -> Found:
+        """Read a span whose ``unchecked`` chunks must first be compared with their digests; bad ones become absent."""
+        good: list[int] = []
+        bad: list[int] = []
+        pieces = []
+        grid = self.layout.grid
+        for chunk in grid.covering(start, length) if unchecked else ():  # type: ignore[arg-type]  # NarOffset is the offset here
+            span = grid.span(chunk)
+            begin, end = max(start, span.start), min(start + length, span.end)
+            if chunk not in unchecked:
+                pieces.append(self.contents.read(begin, end - begin))
+                continue
+            data = self.contents.read(span.start, span.length)
+            at = chunk * _DIGEST_BYTES
+            if hashlib.sha256(data).digest() == digests[at : at + _DIGEST_BYTES]:
+                good.append(chunk)
+                pieces.append(data[begin - span.start : end - span.start])
+            else:
+                bad.append(chunk)
+                self.clear(range(chunk, chunk + 1))
+        if bad:
+            return Found(None, good, bad)
+        data = b"".join(pieces) if unchecked else self.contents.read(start, length)
+        return Found(data if len(data) == length else None, good, bad)
+
+    def write_chunk(self, chunk: int, data: bytes | memoryview) -> None:
+        """Write one chunk: first the data, then the bit that claims it."""
+        self.contents.write(self.layout.grid.span(chunk).start, data)
+        self._map.write(HEADER_BYTES + chunk, bytes([PRESENT]))
+
+    def clear(self, chunks: range) -> None:
+        """Withdraw the claim to ``chunks``."""
+        self._map.write(HEADER_BYTES + chunks.start, bytes(len(chunks)))
+
+    def evict(self, segments: Iterable[int]) -> None:
+        """Withdraw the claims to whole segments, then give their blocks back. OSError where holes are unsupported."""
+        for segment in segments:
+            chunks = self.layout.chunks_of(segment)
+            start, end = self.layout.grid.span(chunks.start).start, self.layout.grid.span(chunks.stop - 1).end
+            self.clear(chunks)
+            self.contents.punch(start, end - start)
+
+
+def load(places: Places, nar_hash: bytes) -> Loaded | None:
+    """Open one NAR with its index; None if it is not there. OSError; FormatError if what is there is no good."""
+    try:
+        buffer = _look_at(places.index(nar_hash))
+    except FileNotFoundError:
+        return None
+    index = NarIndex.from_bytes(buffer)
+    if index.nar_hash != nar_hash:
+        raise _damaged("index", f"NarHash {nar_hash.hex()}", index.nar_hash.hex())
+    file, states = NarFile.open(places, nar_hash)
+    if file.layout.grid != index.grid:
+        raise _damaged("map", f"the chunks of its index, {index.grid}", str(file.layout.grid))
+    return Loaded(index, file, states, file.contents.allocated_bytes() + len(buffer) + file.layout.map_bytes)
+
+
+def install(places: Places, layout: Layout, index: bytes, contents: Path | None) -> NarFile:
+    """Put one NAR into the cache: complete (``contents`` is moved), or its index only.
+
+    The index comes last: before it the rest is nothing, and is overwritten next time. Only the index must reach the
+    disk itself, because it is not compared with anything from elsewhere; what the map claims is.
+    """
+    places.index(layout.nar_hash).unlink(missing_ok=True)
+    state = ABSENT if contents is None else PRESENT
+    replace_file(places.map(layout.nar_hash), layout.to_bytes() + bytes([state]) * layout.grid.count, durable=False)
+    place = places.contents(layout.nar_hash)
+    if contents is None:
+        empty = Descriptor(place, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        os.ftruncate(empty.fd, layout.grid.nar_size)
+    else:
+        contents.rename(place)
+    replace_file(places.index(layout.nar_hash), index, durable=True)
+    file, _ = NarFile.open(places, layout.nar_hash)
+    return file
+
+
+def remove(places: Places, nar_hash: bytes) -> None:
+    """Remove all of one NAR."""
+    for path in (places.index(nar_hash), places.map(nar_hash), places.contents(nar_hash)):
+        path.unlink(missing_ok=True)
+
+
+def _look_at(path: Path) -> memoryview:
+    file = Descriptor(path, os.O_RDONLY)
+    size = os.fstat(file.fd).st_size
+    if size <= _READ_WHOLE_BYTES:
+        return memoryview(file.read(0, size))
+    return memoryview(mmap.mmap(file.fd, size, prot=mmap.PROT_READ))
+
+
+def _damaged(what: str, expected: str, found: str) -> FormatError:
+    return FormatError(f"{what} in the cache", offset=0, expected=expected, found=found)

@@ -1,0 +1,43 @@
+"""Where in the cache directory things are."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import TYPE_CHECKING
+
+from narfs.formats import base32
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Places:
+    """The paths of one cache directory. NARs are spread over 1024 folders by the first two digits of their NarHash."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.lock = directory / "lock"
+        self.catalog = directory / "catalog.sqlite"
+        self.nars = directory / "nar"
+        self.scratch = directory / "scratch"
+        self._numbers = count()
+
+    def contents(self, nar_hash: bytes) -> Path:
+        """Where the NAR with holes is."""
+        return self._of(nar_hash, ".nar")
+
+    def map(self, nar_hash: bytes) -> Path:
+        """Where it says which chunks are there."""
+        return self._of(nar_hash, ".map")
+
+    def index(self, nar_hash: bytes) -> Path:
+        """Where the NarIndex is."""
+        return self._of(nar_hash, ".index")
+
+    def new_scratch(self, nar_hash: bytes) -> Path:
+        """Give a name in ``scratch`` that nothing has had since the cache was opened."""
+        return self.scratch / f"{base32.encode(nar_hash)}.{next(self._numbers)}"
+
+    def _of(self, nar_hash: bytes, suffix: str) -> Path:
+        name = base32.encode(nar_hash)
+        return self.nars / name[:2] / (name + suffix)

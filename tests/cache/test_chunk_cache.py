@@ -1,0 +1,209 @@
+"""What the engine sees of a cache that nothing happens to."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from narfs.cache import chunk_cache
+from narfs.errors import CacheUnusable
+from narfs.formats import base32
+from narfs.offsets import NarOffset
+from tests.cache.nars import CHUNK, MIB, keep, make_nar, opened, read_all
+
+if TYPE_CHECKING:
+    from narfs.cache.chunk_cache import ChunkCache
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_committed_draft_is_read_without_a_thread(tmp_path: Path) -> None:
+    nar = make_nar(10 * CHUNK + 8)
+    async with opened(tmp_path / "cache") as cache:
+        cached = await keep(cache, nar)
+        assert cached.read_nowait(NarOffset(0), len(nar.data)) == nar.data
+        assert cached.read_nowait(NarOffset(CHUNK - 3), 6) == nar.data[CHUNK - 3 : CHUNK + 3]
+        assert cached.read_nowait(NarOffset(len(nar.data) - 1), 2) is None
+        assert await cached.read(NarOffset(5), 0) == b""
+        assert cached.missing(NarOffset(0), len(nar.data)) == []
+        assert cache.statistics().hits == 2
+
+
+async def test_the_cached_file_is_the_nar(tmp_path: Path) -> None:
+    nar = make_nar(3 * CHUNK)
+    async with opened(tmp_path) as cache:
+        await keep(cache, nar)
+    name = base32.encode(nar.nar_hash)
+    contents = (tmp_path / "nar" / name[:2] / f"{name}.nar").read_bytes()
+    assert hashlib.sha256(contents).digest() == nar.nar_hash
+
+
+async def test_after_reopening_a_chunk_is_compared_before_it_is_read_without_a_thread(tmp_path: Path) -> None:
+    nar = make_nar(10 * CHUNK)
+    async with opened(tmp_path) as cache:
+        await keep(cache, nar)
+    async with opened(tmp_path) as cache:
+        cached = cache.nar(nar.nar_hash)
+        assert cached is not None
+        assert cached.index.listing == nar.index.listing
+        assert cached.read_nowait(NarOffset(0), 10) is None
+        assert await cached.read(NarOffset(CHUNK - 1), 2) == nar.data[CHUNK - 1 : CHUNK + 1]
+        assert cached.read_nowait(NarOffset(0), 2 * CHUNK) == nar.data[: 2 * CHUNK]
+        assert cached.read_nowait(NarOffset(2 * CHUNK), 1) is None
+
+
+async def test_there_is_one_object_per_nar_however_it_is_asked_for(tmp_path: Path) -> None:
+    nar = make_nar(CHUNK)
+    async with opened(tmp_path) as cache:
+        first = await keep(cache, nar)
+        assert cache.nar(nar.nar_hash) is first
+        assert await cache.load(nar.nar_hash) is first
+        assert await cache.keep_index(nar.index) is first
+    async with opened(tmp_path) as cache:
+        loaded = await cache.load(nar.nar_hash)
+        assert loaded is not None
+        assert cache.nar(nar.nar_hash) is loaded
+
+
+async def test_committing_a_nar_again_retires_the_old_object(tmp_path: Path) -> None:
+    nar = make_nar(2 * CHUNK)
+    async with opened(tmp_path) as cache:
+        old = await keep(cache, nar)
+        new = await keep(cache, nar)
+        assert old.retired
+        assert old.read_nowait(NarOffset(0), 1) is None
+        assert await read_all(old) is None
+        with pytest.raises(CacheUnusable):
+            await old.write(0, nar.chunk(0))
+        assert await read_all(new) == nar.data
+
+
+async def test_an_unknown_nar_is_none(tmp_path: Path) -> None:
+    async with opened(tmp_path) as cache:
+        assert cache.nar(bytes(32)) is None
+        assert await cache.load(bytes(32)) is None
+
+
+async def test_chunks_come_one_by_one_to_an_index_and_stay(tmp_path: Path) -> None:
+    nar = make_nar(4 * CHUNK + 16)
+    async with opened(tmp_path) as cache:
+        cached = await cache.keep_index(nar.index, random_access=True)
+        assert cached.missing(NarOffset(0), len(nar.data)) == [0, 1, 2, 3, 4]
+        assert await read_all(cached) is None
+        await cached.write(4, nar.chunk(4))
+        await cached.write(1, memoryview(nar.chunk(1)))
+        assert cached.missing(NarOffset(0), len(nar.data)) == [0, 2, 3]
+        assert cached.read_nowait(NarOffset(CHUNK), CHUNK) == nar.chunk(1)
+        with pytest.raises(ValueError, match="has 4096 bytes"):
+            await cached.write(2, b"short")
+    async with opened(tmp_path) as cache:
+        again = cache.nar(nar.nar_hash)
+        assert again is not None
+        assert await again.read(NarOffset(4 * CHUNK), 16) == nar.chunk(4)
+        assert again.missing(NarOffset(0), len(nar.data)) == [0, 2, 3]
+
+
+async def test_a_dropped_nar_is_gone_at_once_and_its_blocks_later(tmp_path: Path) -> None:
+    nar = make_nar(256 * CHUNK)
+    async with opened(tmp_path) as cache:
+        cached = await keep(cache, nar)
+        cached.drop()
+        cached.drop()
+        assert cached.retired
+        assert await read_all(cached) is None
+        assert cache.nar(nar.nar_hash) is None
+        await cache.catalog.flush()
+        assert cache.statistics().used_bytes == 0
+    assert list((tmp_path / "scratch").iterdir()) == []
+    async with opened(tmp_path) as cache:
+        assert cache.nar(nar.nar_hash) is None
+
+
+async def test_a_draft_is_read_while_another_process_fills_it(tmp_path: Path) -> None:
+    nar = make_nar(8 * CHUNK)
+    async with opened(tmp_path) as cache:
+        with await cache.begin(nar.nar_hash, len(nar.data)) as draft:
+            assert draft.path.stat().st_size == 0
+            draft.path.write_bytes(nar.data[: 3 * CHUNK])
+            assert draft.read_nowait(NarOffset(5), 3 * CHUNK - 5) == nar.data[5 : 3 * CHUNK]
+            assert await draft.read(NarOffset(CHUNK), CHUNK) == nar.chunk(1)
+            assert draft.read_nowait(NarOffset(3 * CHUNK), 1) is None
+            with pytest.raises(CacheUnusable):
+                await draft.read(NarOffset(3 * CHUNK), 1)
+            assert cache.nar(nar.nar_hash) is None
+        assert draft.read_nowait(NarOffset(0), 1) is None
+        with pytest.raises(CacheUnusable):
+            await draft.read(NarOffset(0), 1)
+        assert cache.statistics().drafts == 0
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+async def test_an_incomplete_draft_cannot_be_committed(tmp_path: Path) -> None:
+    nar = make_nar(8 * CHUNK)
+    async with opened(tmp_path) as cache:
+        draft = await cache.begin(nar.nar_hash, len(nar.data))
+        draft.path.write_bytes(nar.data[:-1])
+        with pytest.raises(CacheUnusable, match="not complete"):
+            await draft.commit(nar.index, random_access=False)
+        other = await cache.begin(bytes(32), len(nar.data))
+        with pytest.raises(ValueError, match="another NAR"):
+            await other.commit(nar.index, random_access=False)
+        assert cache.nar(nar.nar_hash) is None
+        assert cache.statistics().used_bytes == 0
+
+
+async def test_a_span_outside_the_nar_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    nar = make_nar(CHUNK)
+    async with opened(tmp_path) as cache:
+        cached = await keep(cache, nar)
+        with pytest.raises(ValueError, match="no 2 bytes at 4095"):
+            await cached.read(NarOffset(CHUNK - 1), 2)
+
+
+async def test_what_is_held_after_closing_is_a_miss(tmp_path: Path) -> None:
+    nar = make_nar(CHUNK)
+    async with opened(tmp_path) as cache:
+        cached = await keep(cache, nar)
+        draft = await cache.begin(bytes(32), CHUNK)
+    await cache.aclose()
+    assert cached.read_nowait(NarOffset(0), 1) is None
+    assert await read_all(cached) is None
+    assert cache.nar(nar.nar_hash) is None
+    assert not cache.can_take(1)
+    with pytest.raises(CacheUnusable):
+        await cache.begin(nar.nar_hash, CHUNK)
+    with pytest.raises(CacheUnusable):
+        await draft.read(NarOffset(0), 1)
+
+
+async def _held(cache: ChunkCache, count: int) -> list[chunk_cache.CachedNar]:
+    return [await keep(cache, make_nar(CHUNK, seed=seed)) for seed in range(count)]
+
+
+async def test_descriptors_of_nars_are_bounded_and_opened_again(tmp_path: Path) -> None:
+    before = open_descriptors()
+    async with opened(tmp_path) as cache:
+        nars = await _held(cache, chunk_cache._OPENED_MAX + 10)
+        assert open_descriptors() < before + 2 * chunk_cache._OPENED_MAX + 20
+        assert nars[0].read_nowait(NarOffset(0), 8) is None
+        assert await nars[0].read(NarOffset(0), 8) == make_nar(CHUNK).data[:8]
+        assert nars[0].read_nowait(NarOffset(0), 8) is not None
+        nars.clear()
+    assert open_descriptors() <= before
+
+
+async def test_a_large_index_is_mapped_and_a_small_one_read(tmp_path: Path) -> None:
+    large = make_nar(12 * MIB, chunk_bytes=1024)
+    async with opened(tmp_path) as cache:
+        await keep(cache, large)
+    async with opened(tmp_path) as cache:
+        cached = cache.nar(large.nar_hash)
+        assert cached is not None
+        assert cached.index.digests == large.index.digests
+        assert base32.encode(large.nar_hash) in Path("/proc/self/maps").read_text()

@@ -1,0 +1,70 @@
+"""The real Nix, on stores of our own: the machine's /nix is neither read nor made.
+
+A store below ``root`` keeps /nix/store/X at root/nix/store/X. State, configuration and caches of the nix program are
+in a folder of the caller's; a fresh one is what a machine has that never asked a lake anything.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from narfs.formats.store_path import StorePath
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One store path of a dataset, as Nix registers it."""
+
+    path: StorePath
+    nar_hash_hex: str
+    nar_size: int
+    references: tuple[StorePath, ...]
+
+    def registration(self) -> str:
+        """Give what ``nix-store --load-db`` reads."""
+        references = [reference.path for reference in self.references]
+        return "\n".join([self.path.path, self.nar_hash_hex, str(self.nar_size), "", str(len(references)), *references])
+
+
+def store_url(root: Path) -> str:
+    """Name the store below a folder."""
+    return f"local?root={root}"
+
+
+def in_store(root: Path, path: StorePath) -> Path:
+    """Where the store below ``root`` keeps a path on disk."""
+    return root / "nix/store" / path.base_name
+
+
+def environment(home: Path, *, trusted_public_key: str = "") -> dict[str, str]:
+    """Prepare a folder as the home of a nix program; gives the environment to start it in."""
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "nix.conf").write_text(
+        f"experimental-features = nix-command\ntrusted-public-keys = {trusted_public_key}\nsubstituters =\n",
+        encoding="utf-8",
+    )
+    ours = {"HOME": home, "XDG_CACHE_HOME": home / "cache", "NIX_CONF_DIR": home, "NIX_STATE_DIR": home / "state"}
+    return {"PATH": os.environ["PATH"]} | {name: str(value) for name, value in ours.items()}
+
+
+def register(root: Path, members: Iterable[Member], home: Path) -> None:
+    """Make paths that lie in the store below ``root`` valid there."""
+    text = "".join(member.registration() + "\n" for member in members)
+    variables = environment(home) | {"NIX_REMOTE": store_url(root)}
+    subprocess.run(("nix-store", "--load-db"), input=text, text=True, env=variables, check=True)
+
+
+def copy(source: str, target: str, paths: Iterable[StorePath], home: Path, *, trusted_public_key: str = "") -> None:
+    """Run ``nix copy`` between two store URLs, closures included, signatures checked as everywhere."""
+    command = ["nix", "copy", "--from", source, "--to", target, *(path.path for path in paths)]
+    variables = environment(home, trusted_public_key=trusted_public_key)
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"nix copy failed: {done.stderr[-2000:]}")

@@ -1,0 +1,65 @@
+"""Made trees of fixed shape. Contents are cut from the closure of B1: they compress as real binaries and texts do."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from benchmarks.closure import closure
+from benchmarks.datasets import Dataset, dataset, files_below
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_POOL_BYTES = 128 << 20
+_FILES_IN_A_DIRECTORY = 48
+
+
+def many_files(files: int, *, largest_bytes: int, paths: int = 1) -> Dataset:
+    """Make ``paths`` store paths of so many small files each, 48 to a directory, sizes log-uniform from 64 bytes up."""
+
+    def fill(folder: Path) -> Mapping[str, tuple[str, ...]]:
+        pool = _pool()
+        names = [f"many-{number}" for number in range(paths)]
+        for name in names:
+            _fill_many(folder / name, files, largest_bytes, pool, random.Random(name))  # noqa: S311 - repeatable
+        return dict.fromkeys(names, ())
+
+    return dataset(f"many-{paths}x{files}-{largest_bytes}", fill)
+
+
+def one_file(size: int) -> Dataset:
+    """Make a store path with one large file in a directory."""
+
+    def fill(folder: Path) -> Mapping[str, tuple[str, ...]]:
+        (folder / "large").mkdir()
+        with (folder / "large/file").open("wb") as file:
+            left, pool = size, _pool()
+            while left > 0:
+                left -= file.write(pool[:left])
+        return {"large": ()}
+
+    return dataset(f"large-{size}", fill)
+
+
+def _fill_many(tree: Path, files: int, largest_bytes: int, pool: bytes, chance: random.Random) -> None:
+    octaves = largest_bytes.bit_length() - 7  # doublings from 64 to the largest
+    for number in range(files):
+        group, place = divmod(number, _FILES_IN_A_DIRECTORY)
+        folder = tree / f"share-{group // 32:03}" / f"group-{group:05}"
+        if place == 0:
+            folder.mkdir(parents=True)
+        start = chance.randrange(len(pool) - largest_bytes)
+        size = int(64 * 2 ** chance.uniform(0, octaves))
+        (folder / f"file-{place:02}.data").write_bytes(pool[start : start + size])
+
+
+def _pool() -> bytes:
+    tree = closure().store / "nix/store"
+    pool = bytearray()
+    for file in files_below(tree):
+        pool += (tree / file).read_bytes()
+        if len(pool) >= _POOL_BYTES:
+            break
+    return bytes(pool)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import trio
 
 from narfs.errors import Corrupt
-from narfs.formats.compression import decode_frame
+from narfs.formats.frames import decode_frame
 from narfs.offsets import BlobOffset, NarOffset, NarSpan
 
 if TYPE_CHECKING:

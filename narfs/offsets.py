@@ -6,6 +6,7 @@ The cached copy of a NAR is the NAR with holes, so there NarOffset is also the o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, NewType
 
 FileOffset = NewType("FileOffset", int)
@@ -33,7 +34,8 @@ def in_nar(contents: NarOffset, offset: FileOffset) -> NarOffset:
     return NarOffset(contents + offset)
 
 
-class ChunkGrid(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ChunkGrid:
     """Chunks of equal size over one NAR; the last is shorter. Chunk numbers count from 0."""
 
     nar_size: int

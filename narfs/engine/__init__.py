@@ -1,11 +1,16 @@
 """The engine joins lake and cache and holds the one nursery. Readers own no work: they wait for it, with a deadline.
 
+means      what the rooms here work with and count
 trust      which narinfos count
 ingest     one forward pass over a blob: NAR pieces, digests, tree, frames; no I/O
 worker     the process that runs ingests; parsing and hashing never share the mount's interpreter lock
 workers    the pool of such processes, seen from the event loop
+wire       what the loop and the workers say to each other
+flights    single flight: work that belongs to nobody who waits for it
 passes     a Pass: lake stream → worker → cache, and what may be known of it before it ends
 ranges     the parts of a blob that can be fetched by themselves
+peek       kind and size of a root node from the first kilobytes of its NAR
+fetcher    the chunks that the cache does not have, each fetched once
 restream   reading without a cache: verified chunks out of a stream that is read again
 accessor   NarAccessor: read(NarOffset, length) on one NAR
 store      Store: from a store path to its verified NarInfo and its NarAccessor

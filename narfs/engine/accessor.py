@@ -16,6 +16,7 @@ noticed. Under progressive a mismatch is for ever, because somebody may have rea
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,11 +25,11 @@ import trio
 from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
 from narfs.engine.passes import Pass
-from narfs.errors import Corrupt, FormatError, NarfsError, Unavailable, again
-from narfs.formats.compression import decoder
+from narfs.engine.peek import peek
+from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable, again
 from narfs.formats.growing import PENDING, Pending
 from narfs.formats.listing import Kind
-from narfs.formats.nar import Root, peek_root
+from narfs.formats.nar import Root
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ _TRIES = 4
 class NarAccessor:
     """One NAR. Made by ``Store.accessor``, one for each NarHash; lives as long as the Store."""
 
-    def __init__(self, means: Means, described: Described) -> None:
+    def __init__(self, means: Means, described: Described, cached: CachedNar | None) -> None:
         self.nar_hash = described.narinfo.nar_hash
         self.nar_size = described.narinfo.nar_size
         self._means = means
@@ -66,10 +67,10 @@ class NarAccessor:
         self._failure: NarfsError | None = None
         self._retry_at = 0.0
         self._backoff_s = _FIRST_BACKOFF_S
-        if means.cache is not None and (cached := means.cache.nar(self.nar_hash)) is not None:
+        if cached is not None:
             self._take(cached.index, cached)
-        elif means.cache is not None:
-            self._root = means.cache.root(self.nar_hash)
+        elif means.cache is not None and (kept := means.cache.catalog.root(self.nar_hash)) is not None:
+            self._root = Root(Kind(kept.kind), kept.executable, kept.size)
 
     # What is known without waiting.
 
@@ -135,7 +136,8 @@ class NarAccessor:
                 passing = await self._pass_to_read()
                 if passing is not None and (data := await self._read_draft(passing, start, length)) is not None:
                     return data
-            if self._cached is not None and (data := await self._cached.read(start, length)) is not None:
+            cached = await self._cached_again()
+            if cached is not None and (data := await cached.read(start, length)) is not None:
                 return data
             if (data := await self._fetch(start, length)) is not None:
                 return data
@@ -220,23 +222,25 @@ class NarAccessor:
         await flight.result()
         return None
 
+    async def _cached_again(self) -> CachedNar | None:
+        """Give what the cache has of this NAR; begin anew, with the index that is known, if it was evicted whole."""
+        cache, fetcher = self._means.cache, self._fetcher
+        if cache is None or fetcher is None or (self._cached is not None and not self._cached.retired):
+            return self._cached
+        self._cached = await cache.load(self.nar_hash)
+        if self._cached is None and self._index is not None and fetcher.has_ranges:
+            with suppress(CacheUnusable):
+                self._cached = await cache.keep_index(self._index, random_access=True)
+        return self._cached
+
     # The first kilobytes.
 
     async def _peek(self) -> Root:
         self._means.counters.peeks += 1
-        narinfo, cache = self._described.narinfo, self._means.cache
-        prefix = bytearray()
-        decode = decoder(narinfo.compression, nar_size=narinfo.nar_size)
-        async with self._described.lake.open_blob(narinfo) as pieces:
-            async for data in pieces:
-                for piece in decode.feed(data):
-                    prefix += piece
-                    if (root := peek_root(bytes(prefix))) is not None:
-                        self._root = root
-                        if cache is not None:
-                            cache.keep_root(self.nar_hash, root)
-                        return root
-        raise Corrupt(f"{narinfo.path.base_name}: the blob ends before the NAR's root node")
+        self._root = root = await peek(self._described)
+        if self._means.cache is not None:
+            self._means.cache.catalog.keep_root(self.nar_hash, root.kind, executable=root.executable, size=root.size)
+        return root
 
     # What failed.
 

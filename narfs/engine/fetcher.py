@@ -98,8 +98,8 @@ class Fetcher:
         self._means.counters.range_fetched_nar_bytes += sum(map(len, chunks.values()))
         if cached is not None:
             try:
-                for chunk in set(cached.missing_of(chunks)):
-                    await cached.write(chunk, chunks[chunk])
+                for chunk, data in chunks.items():
+                    await cached.write(chunk, data)
             except CacheUnusable as error:
                 _log.debug("chunks not kept: %s", error)
         return chunks

@@ -16,7 +16,7 @@ import trio
 from narfs.engine.means import Described
 from narfs.engine.trust import Verify
 from narfs.engine.wire import Order
-from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, NotFound, Unavailable
+from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable
 from narfs.formats.growing import GrowingListing
 from narfs.formats.index import NarIndex
 
@@ -43,6 +43,8 @@ class Pass:
         """Bytes of the NAR that are written to the draft."""
         self.growing: GrowingListing | None = None
         """The tree so far; only under progressive."""
+        self.seen = False
+        """Whether somebody may have seen some of it (rule 2)."""
         self.draft: Draft | None = None
 
     async def wait_progress(self) -> None:
@@ -78,6 +80,7 @@ class Pass:
         self.passed = nar_bytes
         if self.growing is not None:
             self.growing.apply(delta)
+            self.seen = True
         self._wake()
 
     def _wake(self) -> None:
@@ -85,64 +88,58 @@ class Pass:
         self._progress = trio.Event()
 
     async def _run_on_any_lake(self) -> tuple[NarIndex, CachedNar | None]:
-        tried: list[BinaryCache] = []
+        tried: list[Described] = []
         described = self._described
         while True:
             try:
                 return await self._run_on(described)
-            except (Unavailable, NotFound, Corrupt, FormatError) as error:
-                if self.passed and self.progressive:
+            except (Unavailable, Corrupt, FormatError) as error:
+                tried.append(described)
+                another = None if self.progressive and self.seen else await self._another(tried)
+                if another is None:
                     raise
-                tried.append(described.lake)
-                try:
-                    described = await self._another(tried)
-                except NarfsError:
-                    if isinstance(error, NotFound):
-                        raise Unavailable(f"{described.lake.url}: has the narinfo but not the NAR: {error}") from error
-                    raise error from None
-                _log.warning("%s; trying %s", error, described.lake.url)
+                _log.warning("%s; trying %s", error, another.lake.url)
+                described = another
 
-    async def _another(self, tried: list[BinaryCache]) -> Described:
-        """Find a lake not yet tried that has the same NAR."""
+    async def _another(self, tried: list[Described]) -> Described | None:
+        """Find another place of the same NAR: another lake, or the same one under a new URL."""
         wanted = self._described.narinfo
 
         def accept(lake: BinaryCache, narinfo: NarInfo) -> bool:
-            return lake not in tried and narinfo.nar_hash == wanted.nar_hash and narinfo.nar_size == wanted.nar_size
+            same = (narinfo.nar_hash, narinfo.nar_size) == (wanted.nar_hash, wanted.nar_size)
+            return same and all((lake, narinfo.url) != (each.lake, each.narinfo.url) for each in tried)
 
-        return Described(*await self._means.upstreams.narinfo(wanted.path.hash_part, accept))
+        try:
+            return Described(*await self._means.upstreams.narinfo(wanted.path.hash_part, accept))
+        except NarfsError:
+            return None
 
     async def _run_on(self, described: Described) -> tuple[NarIndex, CachedNar | None]:
         narinfo, cache = described.narinfo, self._means.cache
-        if cache is not None:
-            try:
-                draft = await cache.begin(narinfo.nar_hash, narinfo.nar_size)
-            except CacheUnusable as error:
-                _log.warning("%s: serving uncached: %s", narinfo.path.base_name, error)
-            else:
-                try:
-                    return await self._run_into(draft, described)
-                except CacheUnusable as error:
-                    _log.warning("%s: serving uncached: %s", narinfo.path.base_name, error)
+        direct = narinfo.compression == "none"
+        try:
+            if cache is not None:
+                with await cache.begin(narinfo.nar_hash, narinfo.nar_size) as draft:
+                    index = await self._stream_into(draft, described)
+                    return index, await draft.commit(index, random_access=direct or index.frames is not None)
+        except CacheUnusable as error:
+            _log.warning("%s: serving uncached: %s", narinfo.path.base_name, error)
         index = await self._stream(described, None)
-        if cache is not None:
-            await cache.keep_index(index)
+        try:
+            if cache is not None:
+                return index, await cache.keep_index(index, random_access=direct)
+        except CacheUnusable as error:
+            _log.debug("%s: index not kept: %s", narinfo.path.base_name, error)
         return index, None
 
-    async def _run_into(self, draft: Draft, described: Described) -> tuple[NarIndex, CachedNar]:
+    async def _stream_into(self, draft: Draft, described: Described) -> NarIndex:
         self.draft = draft
         self.growing = GrowingListing() if self.progressive else None
-        kept = False
         try:
-            index = await self._stream(described, str(draft.path))
-            direct = described.narinfo.compression == "none"
-            cached = await draft.commit(index, random_access=direct or index.frames is not None)
-            kept = True
-            return index, cached
+            return await self._stream(described, str(draft.path))
         finally:
             self.draft = self.growing = None
             self.passed = 0
-            if not kept:
-                draft.discard()
 
     async def _stream(self, described: Described, path: str | None) -> NarIndex:
         narinfo = described.narinfo

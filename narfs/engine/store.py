@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -69,16 +70,19 @@ class Store:
             return known
         return await self._describing.result(hash_part, lambda: self._describe(hash_part))
 
-    def accessor(self, described: Described) -> NarAccessor:
+    async def accessor(self, described: Described) -> NarAccessor:
         """Give the accessor of the NAR; nothing is fetched by this. Paths with the same NarHash share one."""
-        nar_hash = described.narinfo.nar_hash
+        nar_hash, cache = described.narinfo.nar_hash, self._means.cache
+        cached = None
+        if nar_hash not in self._accessors and cache is not None:
+            cached = await cache.load(nar_hash)
         if (accessor := self._accessors.get(nar_hash)) is None:
-            accessor = self._accessors[nar_hash] = NarAccessor(self._means, described)
+            accessor = self._accessors[nar_hash] = NarAccessor(self._means, described, cached)
         return accessor
 
     async def find(self, path: StorePath) -> NarAccessor:
         """Give the accessor of a path; raises as ``describe`` does."""
-        return self.accessor(await self.describe(path))
+        return await self.accessor(await self.describe(path))
 
     def absent_for(self, path: StorePath) -> float:
         """Give the seconds for which a NotFound of this path may be relied on."""
@@ -97,7 +101,8 @@ class Store:
                 self._means.counters.untrusted += 1
                 raise
             if self._means.cache is not None:
-                self._means.cache.keep_narinfo(str(described.lake.url), described.narinfo)
+                url, text = str(described.lake.url), described.narinfo.to_bytes()
+                self._means.cache.catalog.keep_narinfo(url, hash_part, text, time.time())
         self._described[hash_part] = described
         return described
 
@@ -106,11 +111,10 @@ class Store:
         if self._means.cache is None:
             return None
         for lake in self._means.upstreams.lakes:
-            text = self._means.cache.narinfo(str(lake.url), hash_part)
-            if text is None:
+            if (stored := self._means.cache.catalog.narinfo(str(lake.url), hash_part)) is None:
                 continue
             try:
-                narinfo = NarInfo.parse(text, expect=hash_part)
+                narinfo = NarInfo.parse(stored.text, expect=hash_part)
             except FormatError:
                 continue
             if self._means.trust.accepts(lake, narinfo):

@@ -1,0 +1,52 @@
+"""Kind and size of a NAR's root node from its first kilobytes: what a lookup in the root needs before verification.
+
+It is a claim of the lake's. Nothing but the kind and the size is ever shown of it, and the verified NAR must agree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from narfs.errors import Corrupt
+from narfs.formats.compression import decoder
+from narfs.formats.nar import Root, peek_root
+from narfs.offsets import BlobOffset
+
+if TYPE_CHECKING:
+    from narfs.engine.means import Described
+    from narfs.formats.narinfo import NarInfo
+
+_FIRST_REQUEST_BYTES = 16 * 1024
+"""The root node is in the first 4 KiB of a NAR, and a block of xz or zstd gives its beginning long before its end. A
+block of bzip2 (up to 900 kB) does not: it costs a second request."""
+
+
+class _Beginning:
+    """The beginning of a NAR as its blob comes in."""
+
+    def __init__(self, narinfo: NarInfo) -> None:
+        self._decoder = decoder(narinfo.compression, nar_size=narinfo.nar_size)
+        self._prefix = b""
+
+    def feed(self, data: bytes) -> Root | None:
+        for piece in self._decoder.feed(data):
+            self._prefix += piece
+            if (root := peek_root(self._prefix)) is not None:
+                return root
+        return None
+
+
+async def peek(described: Described) -> Root:
+    """Ask the lake; Corrupt or FormatError if no NAR begins like that, Unavailable."""
+    lake, narinfo = described.lake, described.narinfo
+    if narinfo.file_size is not None:
+        length = min(narinfo.file_size, _FIRST_REQUEST_BYTES)
+        data = await lake.read_blob(narinfo, BlobOffset(0), length)
+        if (root := _Beginning(narinfo).feed(data)) is not None:
+            return root
+    beginning = _Beginning(narinfo)
+    async with lake.open_blob(narinfo) as pieces:
+        async for data in pieces:
+            if (root := beginning.feed(data)) is not None:
+                return root
+    raise Corrupt(f"{narinfo.path.base_name}: the blob ends before the NAR's root node")

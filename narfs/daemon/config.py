@@ -99,18 +99,13 @@ def _size(value: object) -> Size:
 
 
 def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(_SECONDS)
     try:
-        seconds = float(value)
+        seconds = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
     except ValueError:
-        raise ValueError(_SECONDS) from None
+        seconds = 0.0
     if not 0 < seconds < 10**6:
-        raise ValueError(_SECONDS)
+        raise ValueError("a number of seconds greater than 0")
     return seconds
-
-
-_SECONDS = "a number of seconds greater than 0"
 
 
 KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {

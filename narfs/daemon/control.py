@@ -18,7 +18,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from narfs.errors import NarfsError, TooSlow, Unavailable
+from narfs.errors import TooSlow, Unavailable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,16 +33,17 @@ _PATH_MAX_BYTES = 107
 """sun_path holds 108 with its final zero: unix(7)."""
 
 
-class PeerError(NarfsError):
-    """The other process understood the request and says why it does not do it."""
-
-
 def socket_path(directory: Path, mountpoint: str, pid: int) -> Path:
     """Name the socket of process ``pid``; a mountpoint's mark is short because a socket's path is."""
     path = directory / f"{_mark(mountpoint)}-{pid}.sock"
     if len(os.fsencode(path)) > _PATH_MAX_BYTES:
         raise Unavailable(f"{path}: too long for a socket's path; set a shorter XDG_RUNTIME_DIR")
     return path
+
+
+def pid_of(path: Path) -> int:
+    """Read the process from a socket's name."""
+    return int(path.stem.partition("-")[2])
 
 
 def _mark(mountpoint: str) -> str:
@@ -88,7 +89,7 @@ def _answer_in(line: bytes, path: Path) -> Any:
     if not isinstance(reply, dict) or reply.get("version") != VERSION:
         raise Unavailable(f"{path}: answers in another version of the protocol; unmount it with the narfs that made it")
     if "error" in reply:
-        raise PeerError(str(reply["error"]))
+        raise Unavailable(f"{path}: {reply['error']}")
     return reply.get("answer")
 
 

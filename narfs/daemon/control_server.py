@@ -54,9 +54,14 @@ async def listening(
 async def _answer(stream: trio.SocketStream, operations: Mapping[str, Callable[[], object]]) -> None:
     """Answer one request; a peer that is slow, gone or talks nonsense costs nobody else anything."""
     try:
-        with trio.move_on_after(DEADLINE_S):
-            reply = _reply(await _read_line(stream), operations)
+        with trio.fail_after(DEADLINE_S):
+            request = await _read_line(stream)
+        reply = _reply(request, operations)
+        # Shielded: ``unmount`` has just cancelled us, and its answer comes first.
+        with trio.fail_after(DEADLINE_S, shield=True):
             await stream.send_all(json.dumps({"version": VERSION, **reply}).encode() + b"\n")
+    except trio.TooSlowError:
+        log.debug("a control client was too slow")
     except trio.BrokenResourceError:
         log.debug("a control client left before its answer")
     finally:

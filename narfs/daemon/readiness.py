@@ -17,6 +17,9 @@ from narfs.errors import NarfsError, TooSlow, Unavailable, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+READY_DEADLINE_S = 600.0
+"""Bounds the start, which for a closed View means all its narinfos; a lake without progress gives up much earlier."""
+
 _READY = {"ready": True}
 _PIPE_PART_BYTES = 4096
 

@@ -18,16 +18,19 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from narfs.daemon import linux, namespace
-from narfs.daemon.directories import private_directory
-from narfs.daemon.readiness import Announcer, wait_ready
-from narfs.errors import NarfsError
+from narfs.daemon.directories import private_directory, runtime_directory
+from narfs.daemon.readiness import READY_DEADLINE_S, Announcer, wait_ready
+from narfs.daemon.selection import PathName, Selection
+from narfs.errors import NarfsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
+
+    from narfs.daemon.config import Config
 
 _FORWARDED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2}
 _GOODBYE_S = 10.0
@@ -53,7 +56,37 @@ class Program:
         return found
 
 
-def run(program: Program, serve: Callable[[str, Announcer], int], *, runtime: Path, deadline_s: float) -> int:
+def run(
+    config: Config,
+    path: str,
+    command: tuple[str, ...],
+    *,
+    closure: bool,
+    allow_missing: bool,
+    environ: Mapping[str, str],
+) -> int:
+    """Run ``command`` in the View of ``path`` and return its exit code; without a command ``path`` is the program."""
+    name = PathName.parse(path)
+    if name.path is None:
+        raise UsageError(f"{path}: the whole store path is needed here, not only its hash")
+    if not command and not name.below:
+        raise UsageError(f"{path}: say which program to run: narfs run {path} -- CMD")
+    program = Program(command or (f"{name.path.path}/{name.below}",), (f"{name.path.path}/bin",))
+    selection = Selection(closed=closure, closures=(name,) if closure else (), allow_missing=allow_missing)
+    runtime = runtime_directory(environ)
+
+    def serve(view: str, announcer: Announcer) -> int:
+        from narfs.daemon import serving  # noqa: PLC0415 - only in the daemon: the supervisor has to stay single-threaded
+
+        options = serving.mount_options(config)
+        label = f"narfs run {os.getppid()}"
+        serving.run(serving.Task(config, selection, Path(view), options, label=label, runtime=runtime), announcer)
+        return 0
+
+    return supervise(program, serve, runtime=runtime, deadline_s=READY_DEADLINE_S)
+
+
+def supervise(program: Program, serve: Callable[[str, Announcer], int], *, runtime: Path, deadline_s: float) -> int:
     """Run ``program`` beside a daemon that ``serve`` is, and return the program's exit code.
 
     ``serve`` gets the directory to mount on and the announcer; it runs in a process of its own until SIGTERM.
@@ -67,7 +100,7 @@ def run(program: Program, serve: Callable[[str, Announcer], int], *, runtime: Pa
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     child = _fork(lambda: _be_program(program, view))
     try:
-        return _exit_code(_supervise(child))
+        return _exit_code(_wait(child))
     finally:
         _end(daemon)
 
@@ -97,13 +130,18 @@ def _be_daemon(serve: Callable[[str, Announcer], int], view: str, announcer: Ann
     os.setsid()
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a file descriptor is wanted
         os.dup2(nothing.fileno(), 0)
-    return serve(view, announcer)
+    try:
+        return serve(view, announcer)
+    except NarfsError as error:
+        if announcer.failed(error):
+            return 1  # the supervisor says it
+        raise
 
 
 def _be_program(program: Program, view: str) -> NoReturn:
     linux.die_with_parent(os.getppid(), signal.SIGKILL)
     namespace.show_as_store(view)
-    # What Python changed at its start, and what _supervise blocks.
+    # What Python changed at its start, and what supervise() blocks.
     for changed in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(changed, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
@@ -116,7 +154,7 @@ def _be_program(program: Program, view: str) -> NoReturn:
         os._exit(127 if isinstance(error, FileNotFoundError) else 126)
 
 
-def _supervise(child: int) -> int:
+def _wait(child: int) -> int:
     """Pass signals on until ``child`` ends; return its wait status."""
     while True:
         heard = signal.sigwaitinfo({*_FORWARDED, signal.SIGCHLD})

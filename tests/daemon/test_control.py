@@ -43,9 +43,9 @@ async def test_an_operation_is_answered(tmp_path: Path) -> None:
 
 async def test_a_failed_operation_is_answered_with_its_line(tmp_path: Path) -> None:
     async with listening(tmp_path / "run", "/mnt", OPERATIONS) as path:
-        with pytest.raises(control.PeerError, match="no such thing"):
+        with pytest.raises(Unavailable, match="no such thing"):
             await _ask(path, "fail")
-        with pytest.raises(control.PeerError, match="known are fail, status"):
+        with pytest.raises(Unavailable, match="known are fail, status"):
             await _ask(path, "explode")
 
 

@@ -23,7 +23,7 @@ STAGE = """
 import ctypes, os, signal, sys
 from pathlib import Path
 from narfs.daemon import linux
-from narfs.daemon.running import Program, run
+from narfs.daemon.running import Program, supervise
 
 def serve(view, announcer):
     linux.mount("view", view, kind="tmpfs")
@@ -46,7 +46,7 @@ if user != os.geteuid():
     PR_SET_DUMPABLE = 4  # an exec would do that
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
 program = Program(tuple(sys.argv[1:]), ("/nix/store/x-tool/bin",))
-sys.exit(run(program, serve, runtime=Path(os.environ["MARKS"], "run"), deadline_s=20))
+sys.exit(supervise(program, serve, runtime=Path(os.environ["MARKS"], "run"), deadline_s=20))
 """
 
 

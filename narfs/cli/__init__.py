@@ -1,0 +1,19 @@
+"""The command line: one module per group of commands; no logic.
+
+commands   the group that loads a command's module only when it is used
+options    options that several commands share
+output     how facts are printed: escaped for a terminal, as JSON for a program
+mount      mount, umount
+run        run
+inspect    ls, cat, info
+status     status
+push       push
+
+Command modules import what they run inside the command: help and completion must not wait 200 ms for the event loop.
+"""
+
+from __future__ import annotations
+
+from narfs.cli.commands import main
+
+__all__ = ["main"]

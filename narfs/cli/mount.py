@@ -1,0 +1,92 @@
+"""``narfs mount`` and ``narfs umount``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from narfs.cli.options import ConfigRequest, selection, settings
+from narfs.errors import NarfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from narfs.daemon.selection import Selection
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  narfs mount ~/store
+      whatever the substituters of nix.conf have; a path appears when it is used
+  narfs mount --store file:///srv/cache --closure ./result /mnt/build
+      exactly the closure of ./result, from one store
+  nix-store -qR ./result | narfs mount --paths-from - /mnt/build
+      exactly the paths on standard input
+\b
+Without --path, --closure, --allow and --paths-from everything in the stores is shown."""
+)
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@settings
+@selection
+@click.option(
+    "--frontend",
+    type=click.Choice(["auto", "tree"]),
+    default="auto",
+    show_default=True,
+    help="How the kernel is given the files; tree: FUSE directories.",
+)
+@click.option(
+    "-o", "words", multiple=True, metavar="OPTS", help="Mount options, as for mount(8): allow_other, nonempty."
+)
+@click.option("-f", "--foreground", is_flag=True, help="Stay until unmounted, log to standard error (for systemd).")
+def mount(  # noqa: PLR0917 - click hands over by name
+    mountpoint: Path,
+    request: ConfigRequest,
+    select: Callable[[], Selection],
+    frontend: str,  # noqa: ARG001 - there is one so far
+    words: tuple[str, ...],
+    foreground: bool,
+) -> None:
+    """Show store paths as directories below MOUNTPOINT; returns when it is usable.
+
+    Files are fetched and checked when something reads them, and kept in a cache. Unmount with narfs umount.
+    """
+    from narfs.daemon import background
+    from narfs.daemon.directories import log_directory, runtime_directory
+    from narfs.daemon.readiness import Announcer
+
+    place = os.path.realpath(mountpoint)
+    announcer = background.inherited_announcer(os.environ)
+    if announcer is None and not foreground:
+        log_file = log_directory(os.environ) / f"mount{place.replace('/', '-')}.log"
+        background.start(sys.argv[1:], log_file=log_file, environ=os.environ)
+        return
+    from narfs.daemon import serving
+
+    announcer = announcer or Announcer(None, os.environ)
+    runtime = runtime_directory(os.environ)
+    try:
+        config = request.load()
+        options = serving.mount_options(config, words)
+        serving.run(serving.Task(config, select(), Path(place), options, label=place, runtime=runtime), announcer)
+    except NarfsError as error:
+        announcer.failed(error)
+        raise
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+def umount(mountpoint: Path) -> None:
+    """Unmount what narfs mounted on MOUNTPOINT and wait until its process has ended.
+
+    A mount whose process died is cleared too.
+    """
+    from narfs.daemon.directories import runtime_directory
+    from narfs.daemon.unmounting import unmount
+
+    unmount(mountpoint, runtime_directory(os.environ))

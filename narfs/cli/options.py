@@ -1,0 +1,124 @@
+"""Options that several commands share. They are handed on as they were typed; ``narfs.daemon.config`` reads them."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from narfs.daemon.config import Config
+    from narfs.daemon.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigRequest:
+    """The keys given on the command line, and the file named there."""
+
+    given: Mapping[str, object]
+    file: Path | None
+
+    def load(self) -> Config:
+        """Read all sources."""
+        from narfs.daemon.sources import load
+
+        return load(self.given, environ=os.environ, file=self.file)
+
+
+_SETTINGS = (
+    click.option(
+        "--store",
+        "store",
+        multiple=True,
+        metavar="URL",
+        help="A binary cache: file:///…, http(s)://… or a directory; may be given several times."
+        " [default: substituters of nix.conf]",
+    ),
+    click.option(
+        "--trusted-public-keys",
+        metavar="KEYS",
+        help="Keys that count, separated by spaces. [default: those of nix.conf]",
+    ),
+    click.option(
+        "--verify",
+        type=click.Choice(["strict", "progressive"]),
+        help="strict: no byte before it was checked. progressive: as the stream passes. [default: strict]",
+    ),
+    click.option("--cache-dir", metavar="DIR", help="Where fetched parts are kept. [default: ~/.cache/narfs]"),
+    click.option(
+        "--cache-size", metavar="SIZE", help="Its budget: 20G, 10%. [default: 20G, at most a tenth of the disk]"
+    ),
+    click.option("--keep-free", metavar="SIZE", help="What it leaves free on its disk. [default: 5%]"),
+    click.option(
+        "--read-deadline", metavar="SECONDS", help="How long a program waits for one read at most. [default: 120]"
+    ),
+    click.option(
+        "--config",
+        "config_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Settings in TOML. [default: ~/.config/narfs/config.toml, else /etc/narfs/config.toml]",
+    ),
+)
+
+
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that make a Config; the command gets them as ``request``."""
+
+    @functools.wraps(command)
+    def collected(*args: Any, config_file: Path | None, **parameters: Any) -> Any:
+        given = {key: parameters.pop(key.replace("-", "_")) for key in _KEYS}
+        given = {key: value for key, value in given.items() if value not in (None, ())}
+        return command(*args, request=ConfigRequest(given, config_file), **parameters)
+
+    return functools.reduce(lambda function, option: option(function), reversed(_SETTINGS), collected)
+
+
+_KEYS = ("store", "trusted-public-keys", "verify", "cache-dir", "cache-size", "keep-free", "read-deadline")
+
+
+_SELECTION = (
+    click.option("--path", "paths", multiple=True, metavar="PATH", help="Show exactly this path; repeatable."),
+    click.option("--closure", "closures", multiple=True, metavar="PATH", help="Show this path and all it refers to."),
+    click.option(
+        "--allow",
+        "allow",
+        multiple=True,
+        type=click.File("r"),
+        metavar="FILE",
+        help="Show the paths in FILE, one a line.",
+    ),
+    click.option(
+        "--paths-from",
+        "lists",
+        multiple=True,
+        type=click.File("r"),
+        metavar="FILE|-",
+        help="The same; - reads them here.",
+    ),
+    click.option("--allow-missing", is_flag=True, help="Mount even if no store has some of them."),
+)
+
+
+def selection(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that close a View; the command gets them as ``select``, which reads them."""
+
+    @functools.wraps(command)
+    def collected(
+        *args: Any, paths: Any, closures: Any, allow: Any, lists: Any, allow_missing: bool, **parameters: Any
+    ) -> Any:
+        def select() -> Selection:
+            from narfs.daemon.selection import Selection
+
+            texts = [file.read() for file in (*allow, *lists)]
+            return Selection.of(paths=paths, closures=closures, lists=texts, allow_missing=allow_missing)
+
+        return command(*args, select=select, **parameters)
+
+    return functools.reduce(lambda function, option: option(function), reversed(_SELECTION), collected)

@@ -1,0 +1,80 @@
+"""``narfs status``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from narfs.cli.output import print_json
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  narfs status                      one table for each mount of yours
+  narfs status ~/store --json       every counter of one, for a program
+"""
+)
+@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print every counter as JSON: a list, one object a mount.")
+def status(mountpoint: Path | None, as_json: bool) -> None:
+    """Say what the mounts of this user fetched, served and verified."""
+    from narfs.daemon.asking import all_status
+    from narfs.daemon.directories import runtime_directory
+
+    told = all_status(runtime_directory(os.environ), mountpoint)
+    if as_json:
+        print_json(told)
+        return
+    if not told:
+        click.echo("nothing is mounted")
+    for one in told:
+        _print_table(one)
+
+
+def _print_table(told: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(told["mount"]["label"]), title_justify="left", show_header=False, box=None, padding=(0, 2))
+    for name, value in _rows(told):
+        table.add_row(name, Text(value))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+    from narfs.daemon.sizes import in_words
+
+    mount, summary, engine, cache = told["mount"], told["summary"], told["engine"]["counters"], told["cache"]
+    kind = "closed" if mount["closed"] else "open"
+    ratio = summary["hit_ratio"]
+    rows = [
+        ("process", f"{mount['pid']}, narfs {mount['version']}, up {mount['uptime_s']:.0f} s"),
+        ("view", f"{kind}, {mount['paths']} paths, {mount['verified_paths']} verified"),
+        ("verify", told["serves"]["verify"]),
+        ("fetched", f"{in_words(summary['fetched_bytes'])} in {summary['fetched_requests']} requests"),
+        ("served", f"{in_words(summary['served_bytes'])} in {summary['served_reads']} reads"),
+        ("hit ratio", "no reads yet" if ratio is None else f"{ratio:.1%}"),
+        ("in flight", str(summary["in_flight"])),
+        (
+            "passes",
+            f"{engine['passes_verified']} verified, {engine['passes_failed']} failed, {engine['corrupt']} corrupt",
+        ),
+        ("errors", str(summary["errors"])),
+    ]
+    if cache is None:
+        rows.append(("cache", "none: everything is fetched anew"))
+    else:
+        trouble = "; its disk is in trouble" if cache["unusable"] else ""
+        rows.append(("cache", f"{in_words(cache['used_bytes'])} of {in_words(cache['budget_bytes'])}{trouble}"))
+        rows.append(("", str(mount["cache_dir"])))
+    for url, lake in told["lakes"]["lakes"]:
+        rest = ", resting" if url in told["lakes"]["resting"] else ""
+        rows.append(
+            ("store", f"{url}: {in_words(lake['received_bytes_total'])}, {lake['requests_total']} requests{rest}")
+        )
+    return rows

@@ -1,0 +1,59 @@
+"""``narfs mount`` without -f: start the same command again as a daemon, and wait until its mount is usable.
+
+The child is the same command line with one variable more, which names the pipe it reports on; so ``ps`` shows what was
+asked for, and what the parent was given on standard input the child can still read.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from narfs.daemon.readiness import READY_DEADLINE_S, Announcer, wait_ready
+from narfs.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping, Sequence
+    from pathlib import Path
+
+_READY_FD = "NARFS_READY_FD"
+
+
+def inherited_announcer(environ: MutableMapping[str, str]) -> Announcer | None:
+    """Give the announcer of a process that ``start`` started, None in any other. Its children do not inherit it."""
+    number = environ.pop(_READY_FD, None)
+    if number is None:
+        return None
+    fd = int(number)
+    os.set_inheritable(fd, False)
+    return Announcer(fd, environ)
+
+
+def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str]) -> None:
+    """Run ``narfs`` with ``arguments`` as a daemon; raises what it failed with, and returns when it serves."""
+    try:
+        log_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        log = log_file.open("ab")
+    except OSError as error:
+        raise Unavailable(
+            f"{log_file}: cannot be written: {error.strerror}; use --foreground or another user"
+        ) from error
+    reading, writing = os.pipe()
+    with log:
+        child = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "narfs", *arguments],
+            env={**environ, _READY_FD: str(writing)},
+            pass_fds=(writing,),
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    os.close(writing)
+    try:
+        wait_ready(reading, deadline_s=READY_DEADLINE_S, log=f"its log is {log_file}")
+    except BaseException:
+        child.terminate()
+        raise
+    child.returncode = 0  # It outlives us: nobody shall complain that it was not waited for.

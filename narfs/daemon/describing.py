@@ -1,0 +1,57 @@
+"""What ``narfs info`` says of a store path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from narfs.daemon.reading import open_for_info
+from narfs.engine.closure import describe_all
+from narfs.formats.digest import Hash
+
+if TYPE_CHECKING:
+    from narfs.daemon.config import Config
+    from narfs.daemon.selection import PathName
+    from narfs.daemon.session import Session
+    from narfs.engine.means import Described
+
+
+async def facts(config: Config, name: PathName, *, closure: bool) -> dict[str, Any]:
+    """Give every field of the narinfo, why it is trusted, and whether the NAR was compared with its NarHash here."""
+    async with open_for_info(config) as session:
+        described = await session.describe(name)
+        told = _narinfo(described) | await _trust(session, described)
+        if closure:
+            members = await describe_all(session.store, [described.narinfo.path], closure=True, allow_missing=False)
+            told["closurePaths"] = len(members)
+            told["closureNarSize"] = sum(member.narinfo.nar_size for member in members)
+            told["closureFileSize"] = sum(member.narinfo.file_size or 0 for member in members)
+        return told
+
+
+def _narinfo(described: Described) -> dict[str, Any]:
+    narinfo = described.narinfo
+    return {
+        "path": narinfo.path.path,
+        "store": str(described.lake.url),
+        "url": narinfo.url,
+        "compression": narinfo.compression,
+        "narHash": Hash("sha256", narinfo.nar_hash).sri,
+        "narSize": narinfo.nar_size,
+        "fileHash": None if narinfo.file_hash is None else narinfo.file_hash.sri,
+        "fileSize": narinfo.file_size,
+        "references": [reference.path for reference in narinfo.references],
+        "deriver": narinfo.deriver,
+        "ca": narinfo.ca,
+        "signatures": [str(signature) for signature in narinfo.signatures],
+        **dict(narinfo.extra),
+    }
+
+
+async async def _trust(session: Session, described: Described) -> dict[str, Any]:
+    narinfo = described.narinfo
+    signer = session.store.means.trust.signer(narinfo)
+    if signer is not None:
+        why = "signature"
+    else:
+        why = "content address" if narinfo.content_address_matches() else "store is trusted"
+    return {"trustedBy": why, "signedBy": signer, "verified": (await session.store.accessor(described)).verified}

@@ -1,0 +1,116 @@
+"""One View on one mountpoint: from open lakes to a clean unmount."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.daemon import event_loop, status
+from narfs.daemon.control_server import listening
+from narfs.daemon.session import open_session
+from narfs.errors import UsageError
+from narfs.mount.fuse import serve_mount
+from narfs.mount.options import MountOptions
+from narfs.mount.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from narfs.daemon.config import Config
+    from narfs.daemon.readiness import Announcer
+    from narfs.daemon.selection import Selection
+    from narfs.daemon.session import Session
+    from narfs.mount.fuse import Handlers
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one mount process is for. ``label`` is what it is called where people ask: its mountpoint, mostly."""
+
+    config: Config
+    selection: Selection
+    mountpoint: Path
+    options: MountOptions
+    label: str
+    runtime: Path
+
+
+def mount_options(config: Config, words: Iterable[str] = ()) -> MountOptions:
+    """Read the words of ``-o``; UsageError for those that ask for what narfs never does."""
+    given = {word for text in words for word in text.split(",") if word}
+    if refused := given & _REFUSED:
+        raise UsageError(f"-o {min(refused)}: narfs shows immutable files and mounts ro,nosuid,nodev")
+    own = {"allow_other", "nonempty"}
+    usual = MountOptions.for_this_user()
+    return MountOptions(
+        allow_other=usual.allow_other or "allow_other" in given,
+        nonempty="nonempty" in given,
+        extra=frozenset(word for word in given - own - _FOR_OTHERS if not word.startswith("x-")),
+        read_deadline_s=config.read_deadline_s,
+        root_deadline_s=config.root_lookup_deadline_s,
+    )
+
+
+_REFUSED = frozenset({"rw", "suid", "dev"})
+_FOR_OTHERS = frozenset({"defaults", "ro", "nosuid", "nodev", "auto", "noauto", "user", "users", "nofail", "_netdev"})
+"""What mount(8) and fstab(5) say to each other, and what is so anyway."""
+
+
+def run(task: Task, announcer: Announcer) -> None:
+    """Serve in an event loop of one's own."""
+    event_loop.run(partial(serve, task, announcer))
+
+
+async def serve(task: Task, announcer: Announcer) -> None:
+    """Serve until the mount is gone: by SIGTERM or SIGINT, by the control socket, or by fusermount3 -u."""
+    started = time.time()
+    async with trio.open_nursery() as nursery:
+        # First of all: a signal that comes while the lakes are being asked must end this, and not unclean.
+        nursery.start_soon(_end_on_signal, nursery.cancel_scope)
+        async with open_session(task.config) as session:
+            view = await _view(session, task.selection)
+            handlers: list[Handlers] = []
+
+            def tell_status() -> object:
+                return status.as_json(status.take(task, session, view, handlers, started=started))
+
+            operations = {"status": tell_status, "unmount": nursery.cancel_scope.cancel}
+            async with listening(task.runtime, task.label, operations):
+
+                def ready(serving: Handlers) -> None:
+                    handlers.append(serving)
+                    log.info("%s: mounted", task.label)
+                    announcer.ready()
+
+                source = None if view.closed else session.store
+                await serve_mount(view, task.mountpoint, source=source, options=task.options, on_ready=ready)
+        nursery.cancel_scope.cancel()
+    log.info("%s: unmounted", task.label)
+
+
+async def _view(session: Session, selection: Selection) -> View:
+    """Make the View; it shows files of root's, or the mounting user's where the kernel would not let root's be seen."""
+    user, group = os.geteuid(), os.getegid()
+    if not selection.closed:
+        return View(closed=False, uid=user, gid=group)
+    members = await session.members(selection)
+    accessors = [(described.narinfo.path, await session.store.accessor(described)) for described in members]
+    return View.of(accessors, uid=user, gid=group)
+
+
+async def _end_on_signal(serving: trio.CancelScope) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            serving.cancel()
+            return

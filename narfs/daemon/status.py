@@ -1,0 +1,147 @@
+"""Status: what a mount process answers when it is asked how it goes. Every number that a room counts has its name here.
+
+The rooms give frozen values; here they are joined with what the process was told, and derived where two of them say
+more together. JSON has the same names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from narfs import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from narfs.cache.chunk_cache import CacheStatistics
+    from narfs.daemon.config import Config
+    from narfs.daemon.serving import Task
+    from narfs.daemon.session import Session
+    from narfs.engine.store import StoreStatistics
+    from narfs.lake.upstreams import UpstreamsStatistics
+    from narfs.mount.fuse import Handlers, MountStatistics
+    from narfs.mount.view import View
+
+
+@dataclass(frozen=True, slots=True)
+class Serves:
+    """What a process was told to serve; two that were told the same answer the same."""
+
+    stores: tuple[str, ...]
+    trusted_public_keys: tuple[str, ...]
+    verify: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mountpoint and its View."""
+
+    mountpoint: str
+    label: str
+    pid: int
+    version: str
+    uptime_s: float
+    closed: bool
+    paths: int
+    """Attached so far; of a closed View all."""
+    verified_paths: int
+    """Those whose NAR was compared with its NarHash."""
+    cache_dir: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The few numbers a person asks for, made of those below."""
+
+    fetched_bytes: int
+    fetched_requests: int
+    served_bytes: int
+    served_reads: int
+    hit_ratio: float | None
+    """Of the reads that reached the cache; None before the first. What the kernel answers by itself is not in it."""
+    in_flight: int
+    """Requests of programs that wait, and requests to lakes under way."""
+    errors: int
+    """Failed answers other than "there is no such file"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything, by room; ``cache`` is None when there is none, ``requests`` before the mount is usable."""
+
+    mount: Mount
+    serves: Serves
+    summary: Summary
+    requests: MountStatistics | None
+    engine: StoreStatistics
+    cache: CacheStatistics | None
+    lakes: UpstreamsStatistics
+
+
+def serves(config: Config) -> dict[str, object]:
+    """Give the JSON form of what a process with this configuration serves."""
+    told: dict[str, object] = as_json(_serves(config))
+    return told
+
+
+def take(task: Task, session: Session, view: View, handlers: Sequence[Handlers], *, started: float) -> Status:
+    """Ask every room."""
+    requests = handlers[0].statistics() if handlers else None
+    cache = None if session.cache is None else session.cache.statistics()
+    lakes = session.lakes.statistics()
+    verified = sum(1 for attachment in view.attachments if attachment.accessor.listing is not None)
+    mount = Mount(
+        mountpoint=str(task.mountpoint),
+        label=task.label,
+        pid=os.getpid(),
+        version=__version__,
+        uptime_s=round(time.time() - started, 3),
+        closed=view.closed,
+        paths=len(view.attachments),
+        verified_paths=verified,
+        cache_dir=None if session.cache is None else str(session.config.cache_dir),
+    )
+    return Status(
+        mount=mount,
+        serves=_serves(session.config),
+        summary=summarize(requests, cache, lakes),
+        requests=requests,
+        engine=session.store.statistics(),
+        cache=cache,
+        lakes=lakes,
+    )
+
+
+def summarize(requests: MountStatistics | None, cache: CacheStatistics | None, lakes: UpstreamsStatistics) -> Summary:
+    """Derive what people ask for."""
+    transports = [transport for _, transport in lakes.lakes]
+    looked_up = 0 if cache is None else cache.hits + cache.misses
+    failures = {} if requests is None else requests.failures
+    return Summary(
+        fetched_bytes=sum(transport.received_bytes_total for transport in transports),
+        fetched_requests=sum(transport.requests_total for transport in transports),
+        served_bytes=0 if requests is None else requests.bytes_read,
+        served_reads=0 if requests is None else requests.requests.get("read", 0),
+        hit_ratio=None if cache is None or not looked_up else round(cache.hits / looked_up, 4),
+        in_flight=(0 if requests is None else requests.waiting) + sum(transport.in_flight for transport in transports),
+        errors=sum(count for name, count in failures.items() if name not in ("ENOENT", "EROFS")),
+    )
+
+
+def _serves(config: Config) -> Serves:
+    return Serves(config.store, tuple(map(str, config.trusted_public_keys)), config.verify.value)
+
+
+def as_json(value: Any) -> Any:
+    """Turn frozen values into what JSON can hold, by their field names."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): as_json(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_json(each) for each in value]
+    return value

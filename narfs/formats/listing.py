@@ -3,7 +3,8 @@
 Theory of operation. Nodes are numbered in NAR order, which is preorder: the root is 0 and a directory's subtree follows
 the directory.
 
-``nodes``     28 bytes each: two fields of its kind, parent, where its name begins, length of the name and kind
+``nodes``     28 bytes each: two u64 fields of its kind, then u32: parent, begin of its name, length of
+              the name + kind << 8 + executable << 10
 ``names``     every name, a symlink's target right behind its name
 ``children``  u32 ids; a directory's are appended together, sorted by name, when the directory closes
 

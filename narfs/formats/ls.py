@@ -43,7 +43,7 @@ def layout(listing: NarListing) -> tuple[NarListing, int]:
                 relaid.enter(name)
             case Kind.SYMLINK:
                 relaid.symlink(name, listing.target(node))
-            case Kind.REGULAR:
+            case _:
                 relaid.regular(name, listing.node(node).executable, listing.node(node).size)
     return relaid.finish()
 
@@ -95,7 +95,7 @@ def to_ls(listing: NarListing) -> bytes:
                 first = True
             case Kind.SYMLINK:
                 parts += (b'{"type":"symlink","target":', _quoted(listing.target(node)), b"}")
-            case Kind.REGULAR:
+            case _:
                 _, _, executable, nar_offset, size, _, _ = listing.node(node)
                 flag = b',"executable":true' if executable else b""
                 parts.append(b'{"type":"regular","size":%d%b,"narOffset":%d}' % (size, flag, nar_offset))

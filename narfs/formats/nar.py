@@ -134,12 +134,16 @@ class Root(NamedTuple):
 
 
 class NarIndexer:
-    """The fast road from the bytes of a NAR to its NarListing."""
+    """The fast road from the bytes of a NAR to its NarListing.
 
-    def __init__(self, nar_size: int) -> None:
+    Feed pieces of far less than 1 GiB: ``max_names_bytes`` is looked at after each.
+    """
+
+    def __init__(self, nar_size: int, *, max_names_bytes: int = MAX_NAMES_BYTES) -> None:
         self.builder = ListingBuilder()
         self._parser = NarParser(self.builder, nar_size=nar_size)
         self._nar_size = nar_size
+        self._max_names_bytes = max_names_bytes
 
     @property
     def root(self) -> Root | None:
@@ -151,9 +155,9 @@ class NarIndexer:
 
     def feed(self, data: bytes | memoryview) -> None:
         """Take the next bytes; a FormatError as soon as they can be no NAR of ``nar_size`` bytes."""
-        if self.builder.names_bytes + len(data) > MAX_NAMES_BYTES:
-            raise bad(self._parser.fed, f"at most {MAX_NAMES_BYTES} bytes of names", "more")
         self._parser.feed(data)
+        if self.builder.names_bytes > self._max_names_bytes:
+            raise bad(self._parser.fed, f"at most {self._max_names_bytes} bytes of names", "more")
 
     def skip(self, length: int) -> None:
         """Let ``length`` bytes of contents pass that the caller does not have."""

@@ -95,6 +95,27 @@ def test_nothing_but_a_format_error_comes_from_wrong_records(tree: Tree, data: s
         to_ls(wrong)
 
 
+@pytest.mark.parametrize("ask", ["node", "kind", "name", "target", "children"])
+def test_a_node_that_is_not_there_is_a_format_error(ask: str) -> None:
+    listing = listing_of({b"a": {}})
+    with pytest.raises(FormatError, match="node 2"):
+        getattr(listing, ask)(2)
+
+
+@pytest.mark.parametrize("ask", ["node", "kind", "target", "children"])
+def test_a_node_of_no_kind_is_a_format_error(ask: str) -> None:
+    nodes, names, children = map(bytearray, listing_of({}).buffers)
+    nodes[25] |= 3  # docstring of listing.py: the kind stands behind the length of the name
+    with pytest.raises(FormatError, match="known kind"):
+        getattr(NarListing(memoryview(nodes), memoryview(names), memoryview(children)), ask)(0)
+
+
+def test_a_listing_equals_nothing_else() -> None:
+    listing = listing_of({})
+    assert listing != "listing"
+    assert repr(listing) == "<NarListing of 1 nodes>"
+
+
 # A mirror in another process.
 
 

@@ -325,6 +325,13 @@ def test_a_nar_of_another_size_than_promised_is_refused() -> None:
         longer.finish()
 
 
+def test_a_nar_of_too_many_names_is_refused() -> None:
+    nar = dump({b"a" * 200: {}, b"b" * 200: {}})
+    NarIndexer(len(nar), max_names_bytes=400).feed(nar)
+    with pytest.raises(FormatError, match="399 bytes of names"):
+        NarIndexer(len(nar), max_names_bytes=399).feed(nar)
+
+
 def test_contents_pass_without_being_kept() -> None:
     piece = bytes(1 << 20)
     size = 1 << 34

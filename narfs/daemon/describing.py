@@ -47,7 +47,7 @@ def _narinfo(described: Described) -> dict[str, Any]:
     }
 
 
-async async def _trust(session: Session, described: Described) -> dict[str, Any]:
+async def _trust(session: Session, described: Described) -> dict[str, Any]:
     narinfo = described.narinfo
     signer = session.store.means.trust.signer(narinfo)
     if signer is not None:

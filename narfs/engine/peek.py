@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from narfs.engine.means import Described
     from narfs.formats.narinfo import NarInfo
 
-_FIRST_REQUEST_BYTES = 16 * 1024
-"""The root node is in the first 4 KiB of a NAR, and a block of xz or zstd gives its beginning long before its end. A
-block of bzip2 (up to 900 kB) does not: it costs a second request."""
+_FIRST_REQUEST_BYTES = 128 * 1024
+"""The root node is in the first 4 KiB of a NAR. zstd and lz4 give nothing before a whole block is in: 128 KiB of NAR,
+less in the blob. A block of bzip2 takes up to 900 kB and so a second request."""
 
 
 class _Beginning:

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from narfs.cache.chunk_cache import ChunkCache
+from narfs.engine.store import Store, open_store
+from narfs.engine.trust import TrustPolicy, Verify
+from narfs.formats.listing import Kind
+from narfs.formats.signature import PublicKeys
+from narfs.lake.settings import LakeSettings
+from narfs.lake.upstreams import open_lakes
+from narfs.offsets import NarOffset
+from tests.support.lakes import Lake
+from tests.support.trees import File, Symlink, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from narfs.engine.accessor import NarAccessor
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """One lake, the keys that count, and where the cache is; ``open`` starts an engine over it."""
+
+    lake: Lake
+    cache_directory: Path
+
+    def open(
+        self,
+        *urls: str,
+        verify: Verify = Verify.STRICT,
+        cached: bool = True,
+        budget_bytes: int = GIB,
+        keys: str | None = None,
+    ) -> AbstractAsyncContextManager[Store]:
+        return self._open(urls or (self.lake.url,), verify, cached, budget_bytes, keys)
+
+    @asynccontextmanager
+    async def _open(
+        self, urls: tuple[str, ...], verify: Verify, cached: bool, budget_bytes: int, keys: str | None
+    ) -> AsyncIterator[Store]:
+        trusted = PublicKeys.parse(self.lake.trusted_public_keys if keys is None else keys)
+        settings = LakeSettings(attempts=2)
+        async with AsyncExitStack() as opened, trio.open_nursery() as nursery:
+            lakes = await opened.enter_async_context(open_lakes(urls, settings))
+            cache = None
+            if cached:
+                cache = await ChunkCache.open(
+                    self.cache_directory, budget_bytes=budget_bytes, keep_free_bytes=0, nursery=nursery
+                )
+                opened.push_async_callback(cache.aclose)
+            policy = TrustPolicy(trusted, verify)
+            yield await opened.enter_async_context(open_store(lakes, cache, policy, worker_count=2))
+            await opened.aclose()
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(Lake(tmp_path / "lake"), tmp_path / "cache")
+
+
+async def read_tree(accessor: NarAccessor, node: int = 0) -> Tree:
+    """Read everything below a node, as a mount would."""
+    found = await accessor.node(node)
+    if found.kind is Kind.REGULAR:
+        return File(await accessor.read(found.nar_offset, found.size), found.executable)
+    if found.kind is Kind.SYMLINK:
+        return Symlink(await accessor.target(node))
+    tree: Tree = {}
+    for child in await accessor.children(node):
+        name = await accessor.name(child)
+        assert await accessor.child(node, name) == child
+        tree[name] = await read_tree(accessor, child)
+    return tree
+
+
+async def contents(accessor: NarAccessor, *names: bytes) -> bytes:
+    """Read one file."""
+    node = 0
+    for name in names:
+        child = await accessor.child(node, name)
+        assert child is not None
+        node = child
+    found = await accessor.node(node)
+    return await accessor.read(NarOffset(found.nar_offset), found.size)

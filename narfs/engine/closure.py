@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.errors import NotFound
+from narfs.errors import NarfsError, NotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +30,7 @@ async def describe_all(
     """
     found: dict[StorePath, Described] = {}
     missing: list[StorePath] = []
+    trouble: list[NarfsError] = []
     todo = set(paths)
     seen = set(todo)
     limit = trio.CapacityLimiter(_AT_ONCE)
@@ -41,6 +42,10 @@ async def describe_all(
             except NotFound:
                 missing.append(path)
                 return
+            except NarfsError as error:
+                trouble.append(error)
+                nursery.cancel_scope.cancel()
+                return
         found[path] = described
         if closure:
             todo.update(set(described.narinfo.references) - seen)
@@ -49,9 +54,11 @@ async def describe_all(
         now = sorted(todo)
         seen |= todo
         todo.clear()
-        async with trio.open_nursery(strict_exception_groups=False) as nursery:
+        async with trio.open_nursery() as nursery:
             for path in now:
                 nursery.start_soon(visit, path)
+        if trouble:
+            raise trouble[0]
     if missing and not allow_missing:
         names = ", ".join(path.base_name for path in sorted(missing)[:_NAMED_MISSING])
         more = f" and {len(missing) - _NAMED_MISSING} more" if len(missing) > _NAMED_MISSING else ""

@@ -90,6 +90,9 @@ UNVERIFIED_S = 1.0
 _ASKED_TWICE_S = 1.0
 """The kernel repeats a failed read page by page; the answer is the same, without another wait."""
 
+_LAST_ANSWERS_S = 0.5
+"""A program that asks without end must not keep the mount alive."""
+
 _IDLE_TASKS = 8
 _MAX_TASKS = 2048
 """Requests being answered at once. pyfuse3's 99 would be used up by a hundred stalled reads, and hits would wait."""
@@ -112,7 +115,7 @@ def _answers(
     """Funnel of all handlers: count, answer a failure by the table, log it; a bug is EIO and the mount lives."""
     name = handler.__name__
 
-    async def answer(self: Handlers, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def answer(self: Handlers, /, *args: P.args, **kwargs: P.kwargs) -> T:
         self.requests[name] += 1
         try:
             return await handler(self, *args, **kwargs)
@@ -438,12 +441,22 @@ async def serve_mount(
             finally:
                 with trio.CancelScope(shield=True):
                     await waits.close()
+                    await _let_pass(handlers)
                     if not ended.is_set():
                         pyfuse3.terminate()
                     await ended.wait()
             nursery.cancel_scope.cancel()
     finally:
         pyfuse3.close()
+
+
+async def _let_pass(handlers: Handlers) -> None:
+    """Answer what the kernel has queued, and its second try of reads that just failed, until nothing came for 10 ms."""
+    with trio.move_on_after(_LAST_ANSWERS_S):
+        asked = -1
+        while asked != handlers.requests.total():
+            asked = handlers.requests.total()
+            await trio.sleep(0.01)
 
 
 async def _answer_kernel(handlers: Handlers, ended: trio.Event) -> None:

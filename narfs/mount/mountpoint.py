@@ -44,7 +44,7 @@ def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
 
 async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
     """Give the absolute place, fit to be mounted on; UsageError says what is wrong with it."""
-    place = _absolute(mountpoint)
+    place = Path(await _ask(mountpoint, os.path.realpath))
     if await _is_dead(place):
         await detach(place)
     try:
@@ -87,11 +87,6 @@ async def _ask(place: Path, question: Callable[[Path], T]) -> T:
     with trio.move_on_after(_PATIENCE_S):
         return await trio.to_thread.run_sync(question, place, abandon_on_cancel=True)
     raise UsageError(f"{place}: the file system there does not answer; is its daemon stopped? umount -l {place}")
-
-
-def _absolute(mountpoint: Path) -> Path:
-    """Resolve what can be resolved: of a dead mount everything but the last component, and that may hang no more."""
-    return Path(os.path.realpath(mountpoint))
 
 
 def _first_entry(place: Path) -> str | None:

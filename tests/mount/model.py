@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import trio
 
 from narfs.errors import NarfsError, NotFound, again
-from narfs.formats.listing import NarListing, Node
 from narfs.formats.nar import NarIndexer, NarWriter, Root
 from narfs.formats.store_path import StorePath
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from narfs.formats.listing import NarListing, Node
     from narfs.offsets import NarOffset
 
 

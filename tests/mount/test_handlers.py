@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
-from pyfuse3 import EntryAttributes, FUSEError, ROOT_INODE
+from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError
 
 from narfs import errors
 from narfs.errors import Closing, Corrupt, NarfsError, Unavailable, Untrusted
@@ -109,7 +109,9 @@ async def test_an_open_view_attaches_by_the_first_lookup_and_asks_no_more() -> N
     assert source.asked[path("one")] == 1
 
 
-async def test_a_lookup_in_an_open_root_gives_up_after_its_own_deadline(autojump_clock: MockClock) -> None:
+async def test_a_lookup_in_an_open_root_gives_up_after_its_own_deadline(
+    autojump_clock: MockClock,  # noqa: ARG001 - pytest-trio looks for it among the arguments
+) -> None:
     source = MemorySource()
     source.add("one", MemoryAccessor(TREE, verified=False, peeked=False))
     ops = handlers(View(closed=False), source)
@@ -143,7 +145,9 @@ async def test_what_asking_again_does_not_heal_is_not_asked_again(trouble: Narfs
     assert (await lookup(ops, "two", b"file")).st_ino != 0
 
 
-async def test_learning_all_roots_takes_no_longer_than_the_deadline(autojump_clock: MockClock) -> None:
+async def test_learning_all_roots_takes_no_longer_than_the_deadline(
+    autojump_clock: MockClock,  # noqa: ARG001 - pytest-trio looks for it among the arguments
+) -> None:
     ops = closed(**{f"p{i}": MemoryAccessor(File(b"%d" % i), verified=False, peeked=False) for i in range(20)})
     await ops._roots.learn_all()
     assert trio.current_time() == pytest.approx(5)
@@ -166,7 +170,7 @@ async def test_a_read_answers_all_its_bytes_up_to_the_end(inline: bool) -> None:
 
 
 async def test_a_read_without_an_answer_is_too_slow_and_the_kernels_second_try_waits_no_more(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock,  # noqa: ARG001 - pytest-trio looks for it among the arguments
 ) -> None:
     accessor = MemoryAccessor(TREE)
     ops = closed(one=accessor)

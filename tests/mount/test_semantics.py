@@ -50,9 +50,7 @@ async def errno_of(call: Callable[..., object], *args: object) -> int | None:
 async def test_modes_are_those_of_the_nix_store(tmp_path: Path) -> None:
     async with mounted(view(one=TREE), tmp_path / "m"):
         one = at(tmp_path / "m", "one")
-        shown = {
-            name: (await sys_(os.lstat, one / name)).st_mode for name in ("", "bin", "bin/run", "large", "link")
-        }
+        shown = {name: (await sys_(os.lstat, one / name)).st_mode for name in ("", "bin", "bin/run", "large", "link")}
         assert shown == {
             "": stat.S_IFDIR | 0o555,
             "bin": stat.S_IFDIR | 0o555,
@@ -165,7 +163,7 @@ async def test_every_mutation_is_refused_as_read_only(tmp_path: Path) -> None:
             (os.open, one / "new", os.O_CREAT | os.O_WRONLY),
             (os.setxattr, one / "large", "user.x", b""),
         ):
-            assert await errno_of(call, *args) == errno.EROFS, call  # type: ignore[arg-type]  # a mixed table
+            assert await errno_of(call, *args) == errno.EROFS, call
 
 
 async def test_there_are_no_extended_attributes(tmp_path: Path) -> None:
@@ -285,9 +283,8 @@ async def test_sendfile_and_copy_file_range_give_the_contents(tmp_path: Path) ->
             while os.copy_file_range(source, target, 1 << 20):
                 pass
         except OSError as error:
-            # Between two file systems the kernel leaves it to the caller, who copies; cp does.
-            assert error.errno == errno.EXDEV
-            return b"left to the caller"
+            # Between two file systems the kernel may leave it to the caller, who copies; cp does.
+            return errno.errorcode[error.errno or 0].encode()
         finally:
             os.close(source)
             os.close(target)
@@ -295,7 +292,7 @@ async def test_sendfile_and_copy_file_range_give_the_contents(tmp_path: Path) ->
 
     async with mounted(view(one=TREE), tmp_path / "m"):
         assert await sys_(send) == LARGE
-        assert await sys_(copy_range) in (LARGE, b"left to the caller")
+        assert await sys_(copy_range) in (LARGE, b"EXDEV")
         await run("cp", "--reflink=auto", "-a", at(tmp_path / "m", "one"), tmp_path / "copy")
         assert await sys_(read_tree, bytes(tmp_path / "copy")) == TREE
 
@@ -330,7 +327,9 @@ _TREES: st.SearchStrategy[Tree] = st.recursive(
 )
 @given(trees=st.lists(_TREES, min_size=1, max_size=5), verified=st.booleans())
 async def test_any_tree_is_shown_as_it_is(tmp_path: Path, trees: list[Tree], verified: bool) -> None:
-    members = {f"p{number}": MemoryAccessor(tree, verified=verified, inline=verified) for number, tree in enumerate(trees)}
+    members = {
+        f"p{number}": MemoryAccessor(tree, verified=verified, inline=verified) for number, tree in enumerate(trees)
+    }
     for accessor in members.values():
         accessor.open.set()
     async with mounted(View.of((path(name), each) for name, each in members.items()), tmp_path / "m"):
@@ -344,7 +343,10 @@ async def test_everybody_may_read_a_mount_of_root(tmp_path: Path) -> None:
         each.chmod(0o755)
     async with mounted(view(one=TREE), tmp_path / "m"):
         one = at(tmp_path / "m", "one")
-        assert await run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", f"{one}/link 3") == "ran 3\n"
+        assert (
+            await run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-c", f"{one}/link 3")
+            == "ran 3\n"
+        )
 
 
 @needs_root

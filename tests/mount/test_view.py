@@ -8,9 +8,14 @@ from narfs.errors import NotFound
 from narfs.formats.listing import Kind
 from narfs.formats.nar import max_nodes
 from narfs.mount.view import ROOT, View, directory_attributes, shown_root
-from tests.mount.model import File, Link, MemoryAccessor, path
+from tests.mount.model import File, Link, MemoryAccessor, Tree, path
 
-TREE = {b"bin": {b"run": File(b"#!", executable=True)}, b"etc": {}, b"link": Link(b"bin/run"), b"text": File(b"x" * 5000)}
+TREE: Tree = {
+    b"bin": {b"run": File(b"#!", executable=True)},
+    b"etc": {},
+    b"link": Link(b"bin/run"),
+    b"text": File(b"x" * 5000),
+}
 
 
 def test_a_node_is_found_by_its_inode_and_back() -> None:

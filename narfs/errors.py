@@ -1,4 +1,4 @@
-"""Every way in which narfs fails, as one tree. No errno here: ``mount/fuse.py`` translates, once.
+"""Every way in which narfs fails, as one tree. No errno here: ``mount/fuse`` translates, once.
 
 ::
 

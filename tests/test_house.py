@@ -31,7 +31,7 @@ ROOMS_BELOW = {
 
 OUTSIDE = {
     # package: the modules that may import it
-    "pyfuse3": {"mount/fuse.py"},
+    "pyfuse3": {"mount/fuse/"},
     "httpx": {"lake/"},
     "sqlite3": {"cache/catalog"},
     "zstandard": {"formats/", "lake/"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,7 @@ from tests.mount.model import File, Link, MemoryAccessor, MemorySource, Tree, pa
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from narfs.errors import NarfsError
 

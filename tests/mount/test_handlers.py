@@ -11,7 +11,9 @@ from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError
 
 from narfs import errors
 from narfs.errors import Closing, Corrupt, NarfsError, Unavailable, Untrusted
-from narfs.mount.fuse import ERRNOS, FOREVER_S, UNVERIFIED_S, Handlers
+from narfs.mount.fuse import Handlers
+from narfs.mount.fuse.errnos import ERRNOS
+from narfs.mount.fuse.handlers import FOREVER_S, UNVERIFIED_S
 from narfs.mount.roots import Roots
 from narfs.mount.view import View
 from narfs.mount.waits import Waits
@@ -211,7 +213,7 @@ async def test_a_bug_is_an_io_error_with_a_traceback_and_the_next_request_is_ans
 
 
 async def test_a_failure_is_a_warning_once_and_absence_never(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "narfs.mount.fuse")
+    caplog.set_level(logging.DEBUG, "narfs.mount.fuse.errnos")
     accessor = MemoryAccessor(TREE, verified=False)
     accessor.fail(Corrupt("NarHash differs"))
     ops = closed(one=accessor)

@@ -1,6 +1,6 @@
-"""The kernel's door, and the only room with pyfuse3 and errno.
+"""Handlers of the kernel's requests.
 
-Handlers convert and answer; what a store path looks like is decided in ``view``, what the root shows in ``roots``. All
+They convert and answer; what a store path looks like is decided in ``view``, what the root shows in ``roots``. All
 handlers go through one funnel, which counts, translates by one table and logs. Everything below the root is immutable,
 so whatever is verified is given to the kernel without end; most reads never come here.
 
@@ -10,26 +10,21 @@ A handler that knows its answer does not await: a request costs about 50 µs in 
 
 from __future__ import annotations
 
-import errno
 import functools
-import logging
 import os
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Concatenate, Final, NoReturn, ParamSpec, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, TypeVarTuple
 
 import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData, readdir_reply
 
-from narfs import errors
-from narfs.errors import FormatError, IsADirectory, NarfsError, NotFound, ReadOnly, Unavailable
+from narfs.errors import FormatError, IsADirectory, NotFound, ReadOnly
 from narfs.formats.listing import Kind
 from narfs.formats.store_path import StorePath
+from narfs.mount.fuse.errnos import Failures, errno_of
 from narfs.mount.handles import Handles, OpenDirectory, OpenFile
-from narfs.mount.mountpoint import prepare
-from narfs.mount.options import MountOptions
-from narfs.mount.roots import Roots
 from narfs.mount.view import (
     BLOCK_BYTES,
     DIRECTORY_MODE,
@@ -40,46 +35,20 @@ from narfs.mount.view import (
     directory_attributes,
     shown_root,
 )
-from narfs.mount.waits import Waits
 from narfs.offsets import FileOffset, in_nar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
-    from pathlib import Path
 
     from pyfuse3 import FileHandleT, FileNameT, FlagT, InodeT, ReaddirToken, RequestContext
 
-    from narfs.mount.accessor import PathSource
+    from narfs.mount.roots import Roots
     from narfs.mount.view import Attachment, Attributes, View
-
-_log = logging.getLogger(__name__)
+    from narfs.mount.waits import Waits
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-ERRNOS: Final[Mapping[type[NarfsError], int]] = {
-    NarfsError: errno.EIO,
-    errors.NotFound: errno.ENOENT,
-    errors.WrongKind: errno.EINVAL,
-    errors.NotADirectory: errno.ENOTDIR,
-    errors.IsADirectory: errno.EISDIR,
-    errors.NotASymlink: errno.EINVAL,
-    errors.Unavailable: errno.EIO,
-    errors.TooSlow: errno.ETIMEDOUT,
-    errors.Untrusted: errno.EACCES,
-    errors.Corrupt: errno.EIO,
-    errors.FormatError: errno.EIO,
-    errors.ReadOnly: errno.EROFS,
-    errors.Closing: errno.ENOTCONN,
-    errors.CacheUnusable: errno.EIO,
-    errors.CacheHeld: errno.EIO,
-    errors.UsageError: errno.EINVAL,
-}
-"""What a program sees of each failure. A test holds that nothing in errors.py is missing."""
-
-_EXPECTED = (errors.NotFound, errors.WrongKind, errors.ReadOnly, errors.Closing)
-"""A program asked for what is not there, or the mount is going away: nobody needs to read of it."""
 
 FOREVER_S = 1e9
 """Validity of what never changes: 31 years. The kernel counts in jiffies and takes no infinity."""
@@ -89,13 +58,6 @@ UNVERIFIED_S = 1.0
 
 _ASKED_TWICE_S = 1.0
 """The kernel repeats a failed read page by page; the answer is the same, without another wait."""
-
-_LAST_ANSWERS_S = 0.5
-"""A program that asks without end must not keep the mount alive."""
-
-_IDLE_TASKS = 8
-_MAX_TASKS = 2048
-"""Requests being answered at once. pyfuse3's 99 would be used up by a hundred stalled reads, and hits would wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +81,11 @@ def _answers(
         self.requests[name] += 1
         try:
             return await handler(self, *args, **kwargs)
-        except FUSEError as again:  # already translated and logged, and remembered
-            self.failures[again.errno] += 1
+        except FUSEError as again:  # remembered: translated and logged before
+            self._failures.count(again.errno)
             raise
         except Exception as error:
-            raise FUSEError(self.failed(name, error)) from error
+            raise FUSEError(self._failures.answer(name, error)) from error
 
     functools.update_wrapper(answer, handler)
     return answer
@@ -139,37 +101,25 @@ class Handlers(pyfuse3.Operations):
         self.view = view
         self.usable = trio.Event()
         self.requests: Counter[str] = Counter()
-        self.failures: Counter[int] = Counter()
+        self._failures = Failures()
         self._roots = roots
         self._waits = waits
         self._read_deadline_s = read_deadline_s
         self._bytes_read = 0
         self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
-        self._said: set[str] = set()
         self._owned = (view.uid, view.gid) != (0, 0)
         self._absent = self._negative(FOREVER_S)
 
     def statistics(self) -> MountStatistics:
         """Count what was asked and what was answered."""
-        failures = {errno.errorcode.get(number, str(number)): count for number, count in self.failures.items()}
-        return MountStatistics(dict(self.requests), failures, self._bytes_read, len(self._files), len(self._waits))
-
-    def failed(self, operation: str, error: Exception) -> int:
-        """Log a failure and give its errno; the same words are a warning once and debugging after that."""
-        if isinstance(error, NarfsError):
-            number = ERRNOS.get(type(error), errno.EIO)
-            text = f"{operation}: {error}"
-            quiet = isinstance(error, _EXPECTED) or text in self._said
-            _log.log(logging.DEBUG if quiet else logging.WARNING, "%s (%s)", text, errno.errorcode[number])
-            if len(self._said) >= 1000:  # bounded, and forgetting early only says something twice
-                self._said.clear()
-            self._said.add(text)
-        else:
-            number = errno.EIO
-            _log.error("%s: a bug in narfs", operation, exc_info=error)
-        self.failures[number] += 1
-        return number
+        return MountStatistics(
+            requests=dict(self.requests),
+            failures=self._failures.by_name(),
+            bytes_read=self._bytes_read,
+            open_files=len(self._files),
+            waiting=len(self._waits),
+        )
 
     def init(self) -> None:
         """Hear that kernel and session have agreed."""
@@ -274,10 +224,10 @@ class Handlers(pyfuse3.Operations):
         try:
             return await self._wait(file.accessor.read, in_nar(file.contents, FileOffset(off)), size)
         except Exception as error:
-            file.failed_errno = self.failed("read", error)
+            file.failed_errno = errno_of(error)
             file.failed_start, file.failed_end = off, off + size
             file.failed_until = trio.current_time() + _ASKED_TWICE_S
-            raise FUSEError(file.failed_errno) from error
+            raise
 
     @_answers
     async def release(self, fh: FileHandleT) -> None:
@@ -402,68 +352,3 @@ class Handlers(pyfuse3.Operations):
 
 def _validity(attachment: Attachment) -> float:
     return FOREVER_S if attachment.accessor.listing is not None else UNVERIFIED_S
-
-
-async def serve_mount(
-    view: View,
-    mountpoint: Path,
-    *,
-    source: PathSource | None = None,
-    options: MountOptions | None = None,
-    on_ready: Callable[[Handlers], object] = lambda _: None,
-) -> None:
-    """Serve a View until it is unmounted or the caller is cancelled; then nothing is mounted any more.
-
-    ``on_ready`` is called once, when the first answer can be given. One mount per process. UsageError: the mountpoint
-    will not do; Unavailable: the kernel refused. Cancelled, it answers what is in flight before it unmounts: a program
-    that waits for bytes gets ENOTCONN, not the ECONNABORTED of a daemon that died.
-    """
-    options = options or MountOptions.for_this_user()
-    place = await prepare(mountpoint, nonempty=options.nonempty)
-    waits = Waits()
-    roots = Roots(view, source, waits, deadline_s=options.root_deadline_s)
-    handlers = Handlers(view, roots, waits, read_deadline_s=options.read_deadline_s)
-    await roots.learn_all()
-    try:
-        pyfuse3.init(handlers, str(place), options.words())
-    except RuntimeError as error:  # libfuse has written the reason to stderr
-        raise Unavailable(f"{place}: cannot be mounted; is /dev/fuse there, and fusermount3 installed?") from error
-    try:
-        async with trio.open_nursery() as nursery:
-            ended = trio.Event()
-            nursery.start_soon(roots.keep_trying)
-            nursery.start_soon(_answer_kernel, handlers, ended)
-            try:
-                await handlers.usable.wait()
-                if not ended.is_set():
-                    on_ready(handlers)
-                await ended.wait()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await waits.close()
-                    await _let_pass(handlers)
-                    if not ended.is_set():
-                        pyfuse3.terminate()
-                    await ended.wait()
-            nursery.cancel_scope.cancel()
-    finally:
-        pyfuse3.close()
-
-
-async def _let_pass(handlers: Handlers) -> None:
-    """Answer what the kernel has queued, and its second try of reads that just failed, until nothing came for 10 ms."""
-    with trio.move_on_after(_LAST_ANSWERS_S):
-        asked = -1
-        while asked != handlers.requests.total():
-            asked = handlers.requests.total()
-            await trio.sleep(0.01)
-
-
-async def _answer_kernel(handlers: Handlers, ended: trio.Event) -> None:
-    """Run the session until it is terminated or unmounted; a cancellation must not leave requests unanswered."""
-    try:
-        with trio.CancelScope(shield=True):
-            await pyfuse3.main(min_tasks=_IDLE_TASKS, max_tasks=_MAX_TASKS)
-    finally:
-        ended.set()
-        handlers.usable.set()

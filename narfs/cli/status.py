@@ -72,7 +72,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
         trouble = "; its disk is in trouble" if cache["unusable"] else ""
         rows.append(("cache", f"{in_words(cache['used_bytes'])} of {in_words(cache['budget_bytes'])}{trouble}"))
         rows.append(("", str(mount["cache_dir"])))
-    for url, lake in told["lakes"]["lakes"]:
+    for url, lake in told["lakes"]["lakes"].items():
         rest = ", resting" if url in told["lakes"]["resting"] else ""
         rows.append(
             ("store", f"{url}: {in_words(lake['received_bytes_total'])}, {lake['requests_total']} requests{rest}")

@@ -55,5 +55,6 @@ def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str
         wait_ready(reading, deadline_s=READY_DEADLINE_S, log=f"its log is {log_file}")
     except BaseException:
         child.terminate()
+        child.wait()
         raise
     child.returncode = 0  # It outlives us: nobody shall complain that it was not waited for.

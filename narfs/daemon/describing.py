@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from narfs.daemon.reading import open_for_info
+from narfs.daemon.session import open_session
 from narfs.engine.closure import describe_all
 from narfs.formats.digest import Hash
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 async def facts(config: Config, name: PathName, *, closure: bool) -> dict[str, Any]:
-    """Give every field of the narinfo, why it is trusted, and whether the NAR was compared with its NarHash here."""
-    async with open_for_info(config) as session:
+    """Give every field of the narinfo, why it is trusted, and whether the NAR is in our cache, verified."""
+    async with open_session(config, if_held="uncached") as session:
         described = await session.describe(name)
         told = _narinfo(described) | await _trust(session, described)
         if closure:
@@ -54,4 +54,6 @@ async def _trust(session: Session, described: Described) -> dict[str, Any]:
         why = "signature"
     else:
         why = "content address" if narinfo.content_address_matches() else "store is trusted"
-    return {"trustedBy": why, "signedBy": signer, "verified": (await session.store.accessor(described)).verified}
+    # Without the cache it is not known here; a daemon that has it may know.
+    verified = None if session.cache is None else (await session.store.accessor(described)).verified
+    return {"trustedBy": why, "signedBy": signer, "verified": verified}

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from narfs.daemon.config import Config
     from narfs.daemon.selection import PathName
-    from narfs.daemon.session import Session
     from narfs.daemon.trees import Entry, Trees
 
 _LINKS_MAX = 40
@@ -91,25 +90,14 @@ async def open_trees(config: Config, name: PathName) -> AsyncIterator[Reading]:
     """Open the best way to look at the path that was named."""
     async with AsyncExitStack() as opened:
         try:
-            session = await opened.enter_async_context(open_session(config))
+            session = await opened.enter_async_context(open_session(config, if_held="refuse"))
         except CacheHeld as held:
             mountpoint = _mountpoint_of(held.pid, config, name)
             if mountpoint is not None and name.path is not None:
                 yield Reading(MountedTrees(mountpoint), name.path)
                 return
-            session = await opened.enter_async_context(open_session(config, cached=False))
+            session = await opened.enter_async_context(open_session(config, if_held="uncached"))
         yield Reading(NarTrees(session), (await session.describe(name)).narinfo.path)
-
-
-@asynccontextmanager
-async def open_for_info(config: Config) -> AsyncIterator[Session]:
-    """Open a session for narinfos: a cache held by somebody else is done without."""
-    async with AsyncExitStack() as opened:
-        try:
-            session = await opened.enter_async_context(open_session(config))
-        except CacheHeld:
-            session = await opened.enter_async_context(open_session(config, cached=False))
-        yield session
 
 
 def _mountpoint_of(pid: int, config: Config, name: PathName) -> Path | None:

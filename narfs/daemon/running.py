@@ -79,8 +79,17 @@ def run(
         from narfs.daemon import serving  # noqa: PLC0415 - only in the daemon: the supervisor has to stay single-threaded
 
         options = serving.mount_options(config)
-        label = f"narfs run {os.getppid()}"
-        serving.run(serving.Task(config, selection, Path(view), options, label=label, runtime=runtime), announcer)
+        # Two programs at once must be possible, and a mount of the same user: only the first has the cache.
+        task = serving.Task(
+            config,
+            selection,
+            Path(view),
+            options,
+            label=f"narfs run {os.getppid()}",
+            runtime=runtime,
+            if_cache_held="uncached",
+        )
+        serving.run(task, announcer)
         return 0
 
     return supervise(program, serve, runtime=runtime, deadline_s=READY_DEADLINE_S)

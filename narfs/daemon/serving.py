@@ -8,7 +8,7 @@ import signal
 import time
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
@@ -43,6 +43,8 @@ class Task:
     options: MountOptions
     label: str
     runtime: Path
+    if_cache_held: Literal["refuse", "uncached"] = "refuse"
+    """What to do when another process has the cache directory."""
 
 
 def mount_options(config: Config, words: Iterable[str] = ()) -> MountOptions:
@@ -77,7 +79,12 @@ async def serve(task: Task, announcer: Announcer) -> None:
     async with trio.open_nursery() as nursery:
         # First of all: a signal that comes while the lakes are being asked must end this, and not unclean.
         nursery.start_soon(_end_on_signal, nursery.cancel_scope)
-        async with open_session(task.config) as session:
+        async with open_session(task.config, if_held=task.if_cache_held) as session:
+            if session.cache is None and task.if_cache_held == "uncached":
+                log.info("%s: without a cache: %s is in use", task.label, task.config.cache_dir)
+            # A store that is for another directory is refused now, not at the first lookup; a dead one must not delay.
+            with trio.move_on_after(task.config.root_lookup_deadline_s):
+                await session.lakes.introduce()
             view = await _view(session, task.selection)
             handlers: list[Handlers] = []
 

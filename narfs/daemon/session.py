@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
@@ -62,8 +62,8 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(config: Config, *, cached: bool = True) -> AsyncIterator[Session]:
-    """Open everything; CacheHeld if another process owns the cache, which is otherwise done without if it must be."""
+async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]) -> AsyncIterator[Session]:
+    """Open everything; a cache that fails is done without. CacheHeld if it is another's and that is refused."""
     settings = LakeSettings(
         stall_deadline_s=config.stall_deadline_s,
         negative_ttl_s=config.negative_ttl_s,
@@ -74,7 +74,7 @@ async def open_session(config: Config, *, cached: bool = True) -> AsyncIterator[
     try:
         async with AsyncExitStack() as opened:
             lakes = await opened.enter_async_context(open_lakes(config.store, settings))
-            cache = await _open_cache(config, opened) if cached else None
+            cache = await _open_cache(config, opened, if_held)
             store = await opened.enter_async_context(open_store(lakes, cache, trust, worker_count=os.cpu_count() or 1))
             yield Session(config, lakes, cache, store)
     except BaseExceptionGroup as group:
@@ -82,7 +82,7 @@ async def open_session(config: Config, *, cached: bool = True) -> AsyncIterator[
         raise most_telling(group) from group
 
 
-async def _open_cache(config: Config, opened: AsyncExitStack) -> ChunkCache | None:
+async def _open_cache(config: Config, opened: AsyncExitStack, if_held: str) -> ChunkCache | None:
     """Take the cache directory, or warn once that there is none."""
     nursery = await opened.enter_async_context(trio.open_nursery())
     try:
@@ -93,8 +93,10 @@ async def _open_cache(config: Config, opened: AsyncExitStack) -> ChunkCache | No
             keep_free_bytes=config.keep_free.of(disk_bytes),
             nursery=nursery,
         )
-    except CacheHeld:
-        raise
+    except CacheHeld as held:
+        if if_held == "uncached":
+            return None
+        raise CacheHeld(f"{held}; unmount that, or give another --cache-dir", pid=held.pid) from held
     except (CacheUnusable, OSError) as error:
         log.warning("%s; everything is fetched anew each time it is read", error)
         return None

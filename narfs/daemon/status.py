@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from narfs import __version__
+from narfs.lake.upstreams import UpstreamsStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from narfs.daemon.serving import Task
     from narfs.daemon.session import Session
     from narfs.engine.store import StoreStatistics
-    from narfs.lake.upstreams import UpstreamsStatistics
     from narfs.mount.fuse import Handlers, MountStatistics
     from narfs.mount.view import View
 
@@ -80,6 +80,7 @@ class Status:
     engine: StoreStatistics
     cache: CacheStatistics | None
     lakes: UpstreamsStatistics
+    """Each lake's own counts under its URL in ``lakes.lakes``."""
 
 
 def serves(config: Config) -> dict[str, object]:
@@ -138,10 +139,16 @@ def _serves(config: Config) -> Serves:
 
 def as_json(value: Any) -> Any:
     """Turn frozen values into what JSON can hold, by their field names."""
+    if isinstance(value, UpstreamsStatistics):
+        return {**_fields(value), "lakes": {url: as_json(counts) for url, counts in value.lakes}}
     if dataclasses.is_dataclass(value):
-        return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return _fields(value)
     if isinstance(value, dict):
         return {str(key): as_json(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [as_json(each) for each in value]
     return value
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    return {field.name: as_json(getattr(value, field.name)) for field in dataclasses.fields(value)}

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cli.program import finish, needs_fuse
+
+if TYPE_CHECKING:
+    from tests.cli.program import Program
+
+pytestmark = [pytest.mark.mount, needs_fuse]
+
+
+def _status(program: Program, place: Path) -> dict[str, Any]:
+    (told,) = json.loads(program.output("status", "--json", str(place)))
+    assert isinstance(told, dict)
+    return told
+
+
+def test_mount_returns_when_the_mount_is_usable_and_umount_when_it_is_gone(program: Program) -> None:
+    with program.mounted() as place:
+        assert (program.at(place, program.library) / "motto").read_bytes() == b"be lazy\n"
+        pid = _status(program, place)["mount"]["pid"]
+        assert program.output("umount", str(place)) == b""
+        assert not os.path.ismount(place)
+        assert not Path(f"/proc/{pid}/fd").exists() or not list(Path(f"/proc/{pid}/fd").iterdir())
+        assert list((program.home / "runtime_dir/narfs").iterdir()) == []
+
+
+def test_status_names_what_was_fetched_and_served(program: Program) -> None:
+    with program.mounted() as place:
+        (program.at(place, program.library) / "motto").read_bytes()
+        told = _status(program, place)
+        assert told["mount"]["closed"] is False
+        assert (told["mount"]["paths"], told["mount"]["verified_paths"]) == (1, 1)
+        summary = told["summary"]
+        assert (summary["served_bytes"], summary["served_reads"], summary["errors"]) == (8, 1, 0)
+        assert summary["fetched_requests"] > 0
+        assert summary["fetched_bytes"] >= program.lake.blob_file(program.library).stat().st_size
+        assert told["lakes"]["lakes"][program.lake.url]["requests_total"] == summary["fetched_requests"]
+        for_people = program.output("status").decode()
+        assert str(place) in for_people
+        assert "8 B in 1 reads" in for_people
+    assert program.output("status") == b"nothing is mounted\n"
+    assert program.run("status", str(place))[0] == 1
+
+
+def test_a_closed_view_has_exactly_what_was_named(program: Program) -> None:
+    tool = program.tool.path.base_name
+    both = sorted([tool, program.library.path.base_name])
+    (program.home / "allowed").write_text(f"# inputs\n{program.library.path.path}\n")
+    (program.home / "result").symlink_to(program.tool.path.path)
+    for arguments, given, expected in (
+        (["--path", program.tool.path.hash_part], b"", [tool]),
+        (["--closure", "./result"], b"", both),
+        (["--allow", "allowed", "--paths-from", "-"], program.tool.path.path.encode(), both),
+        (["--paths-from", "-"], b"", []),
+    ):
+        with program.mounted(*arguments, given=given) as place:
+            assert sorted(os.listdir(place)) == expected, arguments  # noqa: PTH208
+            assert not (place / f"{'0' * 32}-absent").exists()
+
+
+def test_missing_members_fail_the_mount_and_are_listed(program: Program) -> None:
+    program.lake.narinfo_file(program.library.path).unlink()
+    place = program.home / "mnt"
+    place.mkdir()
+    code, _, said = program.run("mount", *program.stores, "--closure", program.tool.path.path, str(place))
+    assert code == 1
+    assert program.library.path.base_name in said
+    assert said.count("\n") == 1
+    assert not os.path.ismount(place)
+    with program.mounted("--closure", program.tool.path.path, "--allow-missing") as mounted:
+        assert os.listdir(mounted) == [program.tool.path.base_name]  # noqa: PTH208
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "complaint"),
+    [
+        (["--cache-size", "lots"], 2, "cache-size"),
+        (["-o", "rw"], 2, "immutable"),
+        (["--path", "nonsense"], 2, "nonsense"),
+        (["--config", "/absent.toml"], 2, "absent.toml"),
+        (["-o", "no_such_option"], 1, "cannot be mounted"),
+    ],
+)
+def test_the_child_s_failure_is_the_parent_s(program: Program, arguments: list[str], code: int, complaint: str) -> None:
+    (program.home / "mnt").mkdir()
+    found, out, said = program.run("mount", *program.stores, *arguments, str(program.home / "mnt"))
+    assert (found, out) == (code, b"")
+    assert complaint in said
+    assert "Traceback" not in said
+
+
+def test_a_mountpoint_must_be_there(program: Program) -> None:
+    code, _, said = program.run("mount", *program.stores, str(program.home / "absent"))
+    assert code == 2
+    assert "no such directory" in said
+
+
+def test_a_store_for_another_directory_is_refused(program: Program) -> None:
+    (program.lake.directory / "nix-cache-info").write_text("StoreDir: /gnu/store\n")
+    (program.home / "mnt").mkdir()
+    code, _, said = program.run("mount", *program.stores, str(program.home / "mnt"))
+    assert code == 2
+    assert "/gnu/store" in said
+
+
+def test_one_cache_directory_has_one_mount_and_the_second_names_its_holder(program: Program) -> None:
+    other = program.home / "other"
+    other.mkdir()
+    with program.mounted() as place:
+        pid = _status(program, place)["mount"]["pid"]
+        code, _, said = program.run("mount", *program.stores, str(other))
+        assert code == 1
+        assert str(pid) in said
+        program.output("mount", *program.stores, "--cache-dir", str(program.home / "second"), str(other))
+        assert len(json.loads(program.output("status", "--json"))) == 2
+        program.output("umount", str(other))
+
+
+def test_an_unusable_cache_directory_is_done_without(program: Program) -> None:
+    (program.home / "cache").write_text("not a directory")
+    with program.mounted("--cache-dir", str(program.home / "cache")) as place:
+        assert (program.at(place, program.library) / "motto").read_bytes() == b"be lazy\n"
+        assert _status(program, place)["cache"] is None
+    (log,) = (program.home / "state_home/narfs").iterdir()
+    assert log.read_text().count("fetched anew") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_foreground_mount_tells_systemd_and_unmounts_on_a_signal(program: Program, number: signal.Signals) -> None:
+    place = program.home / "mnt"
+    place.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(program.home / "notify"))
+        manager.settimeout(30)
+        process = program.start(
+            "-v", "mount", "-f", *program.stores, str(place), environ={"NOTIFY_SOCKET": str(manager.getsockname())}
+        )
+        assert manager.recv(100) == b"READY=1"
+    assert (program.at(place, program.library) / "motto").read_bytes() == b"be lazy\n"
+    process.send_signal(number)
+    code, _, said = finish(process)
+    assert code == 0
+    assert "unmounted" in said
+    assert not os.path.ismount(place)
+
+
+def test_a_killed_daemon_s_mount_is_cleared_by_umount_and_by_the_next_mount(program: Program) -> None:
+    for commands in (["umount"], []):
+        with program.mounted() as place:
+            pid = _status(program, place)["mount"]["pid"]
+            process = os.pidfd_open(pid)
+            os.kill(pid, signal.SIGKILL)
+            select.select([process], [], [])
+            os.close(process)
+            for command in commands:
+                program.output(command, str(place))
+            with program.mounted() as again:
+                assert (program.at(again, program.library) / "motto").read_bytes() == b"be lazy\n"
+
+
+def test_umount_of_what_is_not_ours_or_nothing_says_so(program: Program) -> None:
+    code, _, said = program.run("umount", str(program.home))
+    assert code == 1
+    assert "nothing is mounted" in said
+    code, _, said = program.run("umount", "/proc")
+    assert code == 2
+    assert "kind proc" in said

@@ -51,6 +51,11 @@ class Dataset:
         return self.members[-1].path
 
     @property
+    def paths(self) -> tuple[StorePath, ...]:
+        """All store paths."""
+        return tuple(member.path for member in self.members)
+
+    @property
     def tree(self) -> Path:
         """The top path, unpacked on disk."""
         return nix.in_store(self.store, self.top)
@@ -67,7 +72,7 @@ class Dataset:
             log(f"nix copy of {self.folder.name} into a lake, {compression} (once; xz takes minutes)")
             with _made(target) as folder:
                 url = f"file://{folder}?compression={compression}&secret-key={_secret_key_file()}"
-                nix.copy(nix.store_url(self.store), url, [member.path for member in self.members], _home())
+                nix.copy(nix.store_url(self.store), url, self.paths, _home())
         return target
 
     def blob_bytes(self, compression: str) -> int:
@@ -160,7 +165,7 @@ def _secret_key_file() -> Path:
     file = kept() / "signing.secret"
     if not file.exists():
         file.touch(mode=0o600)
-        file.write_text(str(SecretKey.generate("narfs-bench-1")), encoding="ascii")
+        file.write_text(SecretKey.generate("narfs-bench-1").to_text(), encoding="ascii")
     return file
 
 

@@ -37,10 +37,11 @@ _PROGRAMS = {
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much to do: ``quick`` makes inputs small and numbers worthless, to see that a benchmark works."""
+    """How much to do. ``quick`` makes inputs small and numbers worthless: it shows that a benchmark works."""
 
     quick: bool
     runs: int
+    as_json: bool = False
 
     def size(self, full: int, quick: int) -> int:
         """Choose the size of an input."""
@@ -49,7 +50,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured thing. ``values`` are raw, one per run, in ``unit``; ``target`` is the most a ratio may be."""
+    """One measured thing. ``values`` are raw, one per run, in ``unit``; ``target`` is the most the median may be."""
 
     subject: str
     measure: str
@@ -69,13 +70,14 @@ class Report:
     def __init__(self, name: str, question: str, plan: Plan, **parameters: Any) -> None:
         self.name = name
         self.question = question
-        self.parameters = {"quick": plan.quick, "runs": plan.runs, **parameters}
-        self._values: dict[tuple[str, str, str], list[float]] = {}
+        self.parameters = {"runs": plan.runs, **parameters}
+        self._plan = plan
+        self._values: dict[tuple[str, str, str, float | None], list[float]] = {}
         self._ratios: list[Row] = []
 
-    def add(self, subject: str, measure: str, unit: str, value: float) -> None:
-        """Keep one more value of a row."""
-        self._values.setdefault((subject, measure, unit), []).append(value)
+    def add(self, subject: str, measure: str, unit: str, value: float, *, target: float | None = None) -> None:
+        """Keep one more value of a row; ``target`` is the most its median may be."""
+        self._values.setdefault((subject, measure, unit, target), []).append(value)
 
     def ratio(self, subject: str, to: str, measure: str, *, target: float | None = None) -> None:
         """Compare two subjects' medians of one measure."""
@@ -89,20 +91,24 @@ class Report:
 
     def rows(self) -> list[Row]:
         """Give the measurements, then the ratios."""
-        measured = [Row(*key, tuple(values)) for key, values in self._values.items()]
+        measured = [
+            Row(subject, measure, unit, tuple(values), target)
+            for (subject, measure, unit, target), values in self._values.items()
+        ]
         return [*measured, *self._ratios]
 
     def finish(self) -> None:
-        """Show and keep what was measured."""
+        """Show what was measured, and keep it unless it was a quick look."""
         facts = machine_facts()
         self._print(facts)
-        lines = [
-            json.dumps({"benchmark": self.name, **_summary(row), "parameters": self.parameters, **facts})
-            for row in self.rows()
-        ]
-        RESULTS.mkdir(exist_ok=True)
-        with (RESULTS / f"{self.name}.jsonl").open("a", encoding="utf-8") as results:
-            results.write("\n".join(lines) + "\n")
+        common = {"parameters": self.parameters, **facts}
+        lines = [json.dumps({"benchmark": self.name, **_summary(row), **common}) + "\n" for row in self.rows()]
+        if self._plan.as_json:
+            sys.stdout.writelines(lines)
+        if not self._plan.quick:
+            RESULTS.mkdir(exist_ok=True)
+            with (RESULTS / f"{self.name}.jsonl").open("a", encoding="utf-8") as results:
+                results.writelines(lines)
 
     def _print(self, facts: Mapping[str, Any]) -> None:
         table = Table("measure", "subject", "median", "min", "max", "unit", "target", title=self.question)
@@ -161,7 +167,7 @@ def _first_line(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return "not installed"
-    return next((line for line in (done.stdout + done.stderr).splitlines() if line), "")
+    return next((line for line in (done.stderr + done.stdout).splitlines() if line), "")
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -1,0 +1,44 @@
+"""``python -m benchmarks NAME``: measure, print a table, keep the raw numbers."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+
+from benchmarks.harness import Plan
+
+BENCHMARKS = {
+    "b1": ("benchmarks.b1", "run a program from a cold mount until it exits (with b2 in the same run)"),
+    "b2": ("benchmarks.b1", "the same with nix copy + run (measured together with b1)"),
+    "b4": ("benchmarks.b4", "metadata: find -ls of 60 k entries, 12 k stat, 12 k ENOENT"),
+    "b5": ("benchmarks.b5", "sequential read of one large file, 1 and 4 readers"),
+    "b7": ("benchmarks.b7", "open and read 12 k files below 64 KiB"),
+    "b8": ("benchmarks.b8", "one pass: from the request until verified and complete in the cache, against nix copy"),
+    "b13": ("benchmarks.b13", "memory of the daemon per 100 k entries"),
+    "p99": ("benchmarks.p99", "latency of warm reads while a NAR of 100 k files is ingested"),
+    "nar-parse": ("benchmarks.nar_parse", "NAR entries parsed a second"),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *BENCHMARKS], help="what to measure")
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    parser.add_argument("--quick", action="store_true", help="small inputs, one run: does it work at all?")
+    parser.add_argument("--runs", type=int, help="how often; 5 unless told")
+    parser.add_argument("--json", action="store_true", help="print the lines of the result file too")
+    asked = parser.parse_args()
+    if asked.list or not asked.names:
+        for name, (_, question) in BENCHMARKS.items():
+            print(f"{name:10} {question}")
+        return
+    if os.geteuid() != 0:
+        sys.exit("benchmarks: root is needed to drop the kernel's caches")
+    plan = Plan(quick=asked.quick, runs=asked.runs or (1 if asked.quick else 5), as_json=asked.json)
+    for module in dict.fromkeys(BENCHMARKS[name][0] for name in asked.names):
+        importlib.import_module(module).run(plan)
+
+
+main()

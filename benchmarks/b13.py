@@ -1,0 +1,51 @@
+"""B13: memory of the daemon per 100 k entries attached.
+
+Ten paths of 20 k files are attached and walked with ``find -ls``. Memory is what the daemon has more after that than
+when it was mounted and idle: resident, and of it what is its own (anonymous; the rest is pages of index files, which
+the kernel can drop). Once with the cache filled, once while everything is ingested, workers counted beside it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.harness import Report, drop_caches
+from benchmarks.processes import children_of, memory_bytes
+from benchmarks.sites import Narfs, file_lake, scratch
+from benchmarks.trees import many_files
+from benchmarks.workloads import find_ls
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Plan
+
+_PATHS = 10
+_MEBI = 1 << 20
+_FIELDS = {"VmRSS": "resident", "RssAnon": "anonymous"}
+
+
+def run(plan: Plan) -> None:
+    dataset = many_files(plan.size(20_000, 2_000), largest_bytes=256, paths=_PATHS)
+    entries = sum(1 for _ in (dataset.store / "nix/store").rglob("*"))
+    report = Report("b13", "B13: memory per 100 k entries attached", plan, paths=_PATHS, entries=entries)
+    stores = (file_lake(dataset, "zstd"),)
+    with scratch() as work:
+        for _ in range(plan.runs):
+            _measure(report, Narfs((dataset,), stores, work, "narfs, empty cache", remembers=False), entries)
+            _measure(report, Narfs((dataset,), stores, work, "narfs, cache filled"), entries)
+    report.finish()
+
+
+def _measure(report: Report, site: Narfs, entries: int) -> None:
+    with site.shown() as shown:
+        drop_caches()
+        before = {field: memory_bytes(shown.pid, field) for field in _FIELDS}
+        find_ls(shown.tree.parent)
+        for field, name in _FIELDS.items():
+            after = memory_bytes(shown.pid, field)
+            report.add(site.name, f"{name}, mounted and idle", "MiB", before[field] / _MEBI)
+            report.add(site.name, f"{name}, everything walked", "MiB", after / _MEBI)
+            grown = (after - before[field]) / 1e6 / (entries / 100_000)
+            target = 20 if name == "resident" else None
+            report.add(site.name, f"{name} per 100 k entries", "MB", grown, target=target)
+        workers = sum(memory_bytes(child) for child in children_of(shown.pid))
+        report.add(site.name, "resident, all workers", "MiB", workers / _MEBI)

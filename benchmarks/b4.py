@@ -1,0 +1,46 @@
+"""B4: what does metadata cost? ``find -ls`` of 60 k entries, stat of 12 k files, 12 k names that are absent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from benchmarks.comparison import BARE, NARFS, all_sites, measure
+from benchmarks.datasets import files_below
+from benchmarks.harness import Report
+from benchmarks.sites import scratch
+from benchmarks.trees import many_files
+from benchmarks.workloads import absent_names, find_ls, spread, stat_each
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.harness import Plan
+
+
+def run(plan: Plan) -> None:
+    dataset = many_files(plan.size(58_700, 2_900), largest_bytes=2048)
+    files = list(files_below(dataset.tree))
+    asked = spread(files, 12_000)
+    absent = absent_names(asked)
+    report = Report("b4", "B4: metadata of a tree", plan, files=len(files), asked=len(asked), lake="file, zstd")
+
+    def stat_files(tree: Path) -> None:
+        stat_each(tree, asked)
+
+    def stat_absent(tree: Path) -> None:
+        stat_each(tree, absent)
+
+    with scratch() as work:
+        sites = all_sites(dataset, work, compression="zstd")
+        filled = sites[1:]
+        measure(report, sites, "find -ls", find_ls, runs=plan.runs)
+        measure(report, filled, "stat", stat_files, runs=plan.runs, unit="µs each", per_s=1e6 / len(asked))
+        measure(report, filled, "ENOENT", stat_absent, runs=plan.runs, unit="µs each", per_s=1e6 / len(asked))
+        ext4 = sites[3].name
+    for name in ("find -ls", "stat", "ENOENT"):
+        for state in ("cold", "warm"):
+            report.ratio(NARFS, BARE, f"{name}, {state}", target=1.1)
+            report.ratio(
+                NARFS, ext4, f"{name}, {state}", target=1.5 if name != "find -ls" and state == "warm" else None
+            )
+    report.finish()

@@ -1,0 +1,67 @@
+"""B8: time of one pass, from the request until the whole NAR is verified and complete in the cache.
+
+narfs is mounted, strict, with an empty cache; the request is listing the path's directory, which strict answers when
+the NAR was compared with its NarHash and is kept. Against it ``nix copy`` of the same path from the same lake into an
+empty store of its own, signatures checked.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from benchmarks import datasets, nix
+from benchmarks.harness import Report, drop_caches, seconds
+from benchmarks.processes import nginx
+from benchmarks.proxy import proxy
+from benchmarks.sites import Narfs, file_lake, scratch
+from benchmarks.trees import many_files, one_file
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.datasets import Dataset
+    from benchmarks.harness import Plan
+
+_COMPRESSIONS = ("zstd", "xz")
+
+
+def run(plan: Plan) -> None:
+    large = one_file(plan.size(500_000_000, 50_000_000))
+    many = many_files(plan.size(100_000, 5_000), largest_bytes=8192)
+    sizes = {"large": large.nar_bytes, "many files": many.nar_bytes}
+    report = Report("b8", "B8: one pass until verified and kept", plan, bytes=sizes)
+    with scratch() as work:
+        for name, dataset in (("large", large), ("many files", many)):
+            for compression in _COMPRESSIONS:
+                base = work / f"{dataset.folder.name}-{compression}"
+                _compare(report, dataset, name, compression, work=base, runs=plan.runs)
+    report.finish()
+
+
+def _compare(report: Report, dataset: Dataset, name: str, compression: str, *, work: Path, runs: int) -> None:
+    with ExitStack() as running:
+        port = running.enter_context(nginx(dataset.lake(compression), work / "nginx"))
+        lake = running.enter_context(proxy(port, work / "proxy"))
+        urls = {"http": f"http://127.0.0.1:{lake.port}", "file": file_lake(dataset, compression)}
+        for transport, url in urls.items():
+            label = f"{name}, {compression}, {transport}"
+            for number in range(runs):
+                _narfs(report, label, Narfs((dataset,), (url,), work, remembers=False))
+                _nix_copy(report, dataset, label, url, work / f"{transport}-{number}")
+            report.ratio("narfs", "nix copy", label, target=0.8)
+
+
+def _narfs(report: Report, label: str, site: Narfs) -> None:
+    with site.shown() as shown:
+        drop_caches()
+        report.add("narfs", label, "s", seconds(partial(os.listdir, shown.tree)))
+
+
+def _nix_copy(report: Report, dataset: Dataset, label: str, url: str, work: Path) -> None:
+    key = datasets.public_key()
+    drop_caches()
+    copy = partial(nix.copy, url, nix.store_url(work / "root"), [dataset.top], work / "home", trusted_public_key=key)
+    report.add("nix copy", label, "s", seconds(copy))

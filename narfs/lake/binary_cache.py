@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,7 +15,7 @@ from narfs.formats.store_path import STORE_DIR
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 
     from narfs.lake.store_url import StoreUrl
     from narfs.lake.transport import Transport, TransportStatistics
@@ -169,11 +169,12 @@ class BinaryCache:
             raise Unavailable(f"{self.url}: cannot be used as a binary cache: {error}") from error
 
     async def _put(self, name: str, data: bytes) -> None:
-        await self._transport.put(name, _once(data), len(data))
+        async with aclosing(_once(data)) as chunks:
+            await self._transport.put(name, chunks, len(data))
 
     def _lost(self, narinfo: NarInfo) -> Unavailable:
         return Unavailable(f"{self.url}: has the narinfo of {narinfo.path.base_name} but not its NAR {narinfo.url!r}")
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
+async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
     yield data

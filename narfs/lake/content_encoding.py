@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 
-import brotli
+import brotli  # type: ignore[import-untyped]  # ships no annotations
 import zstandard
 
 from narfs.errors import Corrupt

@@ -106,7 +106,10 @@ class Transport(Protocol):
         ...
 
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
-        """Write an object of exactly ``size`` bytes, in place of an older one; readers see the old one or the whole."""
+        """Write an object of exactly ``size`` bytes, in place of an older one; readers see the old one or the whole.
+
+        ``chunks`` stays the caller's to close. Corrupt if they are not ``size`` bytes.
+        """
         ...
 
     async def exists(self, name: str) -> bool:

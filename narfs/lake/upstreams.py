@@ -125,8 +125,11 @@ class Upstreams:
     async def introduce(self) -> None:
         """Let all lakes tell their priority at once. UsageError if one is for another store directory.
 
-        A lake in trouble is no error here. Lookups do the same by themselves, but wait for no more than a moment.
+        A lake in trouble is no error here. The first lookup does the same where it has to know, for a moment.
         """
+        await self._meet(self.lakes)
+
+    async def _meet(self, lakes: Iterable[BinaryCache]) -> None:
         refused: list[UsageError] = []
 
         async def meet(lake: BinaryCache) -> None:
@@ -138,7 +141,7 @@ class Upstreams:
                 refused.append(error)
 
         async with trio.open_nursery() as nursery:
-            for lake in self.lakes:
+            for lake in lakes:
                 nursery.start_soon(meet, lake)
         if refused:
             raise refused[0]
@@ -166,9 +169,9 @@ class Upstreams:
 
     async def _introduce_for_a_moment(self) -> None:
         """Only until it was done once: a lake that told nothing then tells when its turn comes to be asked."""
-        if not self._introduced and len(self.lakes) > 1 and not all(lake.knows_priority for lake in self.lakes):
+        if not self._introduced and len(self.lakes) > 1:
             with trio.move_on_after(_INTRODUCTION_PATIENCE_S):
-                await self.introduce()
+                await self._meet(lake for lake in self.lakes if not lake.knows_priority)
             self._introduced = True
 
     async def _look(self, lake: BinaryCache, hash_part: str, search: _Search) -> NarInfo | None:

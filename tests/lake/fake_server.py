@@ -1,0 +1,217 @@
+"""An HTTP server inside the test's own event loop: real HTTP over memory streams, no sockets, no real time.
+
+It is a network backend of httpcore, so everything above it is the real thing. It serves ``objects``, and each request
+may meet a *fault* first: a coroutine that answers in its own way (and returns True) or leaves it to the server (False).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+import trio
+from httpcore._backends.trio import TrioStream
+from trio.testing import memory_stream_pair
+
+from narfs.lake.client import make_client
+from narfs.lake.http import HttpTransport
+from narfs.lake.settings import LakeSettings
+from narfs.lake.store_url import StoreUrl
+from narfs.offsets import BlobOffset
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
+
+    import httpx
+
+    from narfs.lake.transport import Transport
+
+    Fault = Callable[["Request", "Wire"], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    target: str
+    headers: dict[str, str]
+    body: bytes = b""
+
+    @property
+    def name(self) -> str:
+        return self.target.lstrip("/")
+
+
+@dataclass
+class Wire:
+    """The server's end of one connection."""
+
+    stream: trio.abc.Stream
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        await self.head(status, {"Content-Length": str(len(body)), **(headers or {})})
+        for start in range(0, len(body), 50_000):
+            await self.send(body[start : start + 50_000])
+
+    async def hold(self) -> None:
+        """Do nothing until the client hangs up."""
+        while await self.stream.receive_some():
+            pass
+
+    async def head(self, status: int, headers: dict[str, str]) -> None:
+        lines = [f"HTTP/1.1 {status} X", *(f"{key}: {value}" for key, value in headers.items())]
+        await self.send("\r\n".join([*lines, "", ""]).encode())
+
+
+@dataclass
+class FakeServer(httpcore.AsyncNetworkBackend):
+    nursery: trio.Nursery
+    objects: dict[str, bytes] = field(default_factory=dict)
+    etags: dict[str, str] = field(default_factory=dict)
+    ranges: bool = True
+    faults: list[Fault | None] = field(default_factory=list)
+    """One for each request to come; None: none for that one."""
+    always: Fault | None = None
+    """Met by every request for which there is nothing in ``faults``."""
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    open_connections: int = 0
+
+    async def connect_tcp(self, *_args: Any, **_options: Any) -> httpcore.AsyncNetworkStream:
+        await trio.lowlevel.checkpoint()
+        client, server = memory_stream_pair()
+        self.nursery.start_soon(self._serve, server)
+        return _MemoryStream(client)
+
+    @property
+    def asked(self) -> list[str]:
+        return [request.name for request in self.requests]
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        self.connections += 1
+        self.open_connections += 1
+        try:
+            async with stream:
+                wire = Wire(stream)
+                while (request := await _read_request(stream)) is not None:
+                    self.requests.append(request)
+                    fault = self.faults.pop(0) if self.faults else self.always
+                    if fault is None or not await fault(request, wire):
+                        await self._answer(request, wire)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            self.open_connections -= 1
+
+    async def _answer(self, request: Request, wire: Wire) -> None:
+        if request.method == "PUT":
+            self.objects[request.name] = request.body
+            await wire.answer(201)
+            return
+        body = self.objects.get(request.name)
+        if body is None:
+            await wire.answer(404, b"no such thing")
+            return
+        headers = {"ETag": self.etags[request.name]} if request.name in self.etags else {}
+        if request.method == "HEAD":
+            await wire.head(200, {"Content-Length": str(len(body)), **headers})
+            return
+        span = re.fullmatch(r"bytes=(\d+)-(\d*)", request.headers.get("range", "")) if self.ranges else None
+        changed = "if-range" in request.headers and request.headers["if-range"] != headers.get("ETag")
+        if span is None or changed:
+            await wire.answer(200, body, headers)
+            return
+        start, end = int(span[1]), min(int(span[2] or len(body)) + 1, len(body))
+        if start >= len(body):
+            await wire.answer(416, headers={"Content-Range": f"bytes */{len(body)}"})
+            return
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{len(body)}"
+        await wire.answer(206, body[start:end], headers)
+
+
+def transport(server: FakeServer, settings: LakeSettings | None = None, url: str = "http://lake.test") -> HttpTransport:
+    """Make the transport under test; its client lives as long as the test."""
+    settings = settings or LakeSettings()
+    return HttpTransport(client(server, settings), StoreUrl.parse(url), settings)
+
+
+def client(server: FakeServer, settings: LakeSettings) -> httpx.AsyncClient:
+    made: Any = make_client(settings, tls=False, environ={})
+    made._transport._pool = httpcore.AsyncConnectionPool(network_backend=server, max_connections=None)
+    made._mounts.clear()
+    return made  # type: ignore[no-any-return]  # Any, to reach the pool
+
+
+class _MemoryStream(TrioStream):
+    def get_extra_info(self, _info: str) -> None:
+        """Know nothing: there is no socket."""
+
+
+async def _read_request(stream: trio.abc.Stream) -> Request | None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        if not (more := await stream.receive_some()):
+            return None
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    method, target, _ = first.split(" ")
+    headers = {key.lower(): value for key, _, value in (line.partition(": ") for line in lines)}
+    while len(body) < int(headers.get("content-length", "0")):
+        if not (more := await stream.receive_some()):
+            return None
+        body += more
+    return Request(method, target, headers, body)
+
+
+def status(code: int, headers: dict[str, str] | None = None, body: bytes = b"trouble") -> Fault:
+    """Answer with ``code``."""
+
+    async def fault(_request: Request, wire: Wire) -> bool:
+        await wire.answer(code, body, headers)
+        return True
+
+    return fault
+
+
+def cut_after(count: int, *, size: int, headers: dict[str, str] | None = None, body: bytes = b"") -> Fault:
+    """Promise ``size`` bytes, send the first ``count`` of ``body`` and close the connection."""
+
+    async def fault(_request: Request, wire: Wire) -> bool:
+        await wire.head(200, {"Content-Length": str(size), **(headers or {})})
+        await wire.send(body[:count])
+        await wire.stream.aclose()
+        return True
+
+    return fault
+
+
+async def hang_up(_request: Request, wire: Wire) -> bool:
+    """Close the connection without an answer."""
+    await wire.stream.aclose()
+    return True
+
+
+async def stall(_request: Request, wire: Wire) -> bool:
+    """Never answer."""
+    await wire.hold()
+    return True
+
+
+async def collect(pieces: AsyncIterable[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
+
+
+async def stream_all(lake: Transport, name: str, start: int = 0) -> bytes:
+    async with lake.stream(name, start=BlobOffset(start)) as pieces:
+        return await collect(pieces)
+
+
+async def chunks(*data: bytes) -> AsyncGenerator[bytes, None]:
+    for chunk in data:
+        await trio.lowlevel.checkpoint()
+        yield chunk

@@ -8,6 +8,7 @@ of 32 MiB, one piece, and the decoder's own.
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import trio
@@ -17,7 +18,7 @@ from narfs.errors import Corrupt, NarfsError, again
 from narfs.formats.compression import decoder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
     from narfs.engine.means import Described
     from narfs.engine.ranges import Chunks
@@ -67,8 +68,10 @@ class Restream:
         """Open the stream and answer what lies ahead of it or in the window; give the first request that does not."""
         passed = 0
         try:
-            async with self._described.lake.open_blob(self._described.narinfo) as blob:
-                passing = self._checked(blob)
+            async with (
+                self._described.lake.open_blob(self._described.narinfo) as blob,
+                aclosing(self._checked(blob)) as passing,
+            ):
                 while request is not None:
                     for chunk in request.wanted:
                         while chunk >= passed:
@@ -101,7 +104,7 @@ class Restream:
         while len(self._window) * self._index.grid.chunk_bytes > _WINDOW_BYTES:
             self._window.popitem(last=False)
 
-    async def _checked(self, blob: AsyncIterator[bytes]) -> AsyncIterator[Chunks]:
+    async def _checked(self, blob: AsyncIterator[bytes]) -> AsyncGenerator[Chunks, None]:
         decode = decoder(self._described.narinfo.compression, nar_size=self._index.nar_size)
         collect = _Collector(self._index)
         async for data in blob:

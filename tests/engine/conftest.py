@@ -51,7 +51,7 @@ class House:
     ) -> AsyncIterator[Store]:
         trusted = PublicKeys.parse(self.lake.trusted_public_keys if keys is None else keys)
         settings = LakeSettings(attempts=2)
-        async with AsyncExitStack() as opened, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery, AsyncExitStack() as opened:
             lakes = await opened.enter_async_context(open_lakes(urls, settings))
             cache = None
             if cached:
@@ -61,7 +61,6 @@ class House:
                 opened.push_async_callback(cache.aclose)
             policy = TrustPolicy(trusted, verify)
             yield await opened.enter_async_context(open_store(lakes, cache, policy, worker_count=2))
-            await opened.aclose()
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ async def read_tree(accessor: NarAccessor, node: int = 0) -> Tree:
         return File(await accessor.read(found.nar_offset, found.size), found.executable)
     if found.kind is Kind.SYMLINK:
         return Symlink(await accessor.target(node))
-    tree: Tree = {}
+    tree: dict[bytes, Tree] = {}
     for child in await accessor.children(node):
         name = await accessor.name(child)
         assert await accessor.child(node, name) == child

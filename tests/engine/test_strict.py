@@ -13,6 +13,7 @@ from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, Unavailable
 from narfs.formats.compression import KNOWN
 from narfs.formats.listing import Kind
 from narfs.formats.signature import SecretKey
+from narfs.offsets import NarOffset
 from tests.engine.conftest import contents, read_tree
 from tests.support.faults import Fault, Stall
 from tests.support.lakes import Lake, Recipe
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from tests.engine.conftest import House
     from tests.support.server import Server
 
-NOISE = random.Random(1).randbytes(3_000_000)
+NOISE = random.Random(1).randbytes(1_000_000)  # noqa: S311 - any noise will do
 TREE: Tree = {
     b"bin": {b"tool": File(NOISE, executable=True)},
     b"odd": ODD_TREE,
@@ -73,15 +74,9 @@ async def test_before_the_last_byte_was_checked_only_kind_and_size_of_the_root_a
         assert (root.kind, root.executable, root.size) == (Kind.REGULAR, True, len(NOISE))
         assert accessor.listing is None
         assert not accessor.verified
-        assert accessor.read_nowait(accessor_start(), 1) is None
+        assert accessor.read_nowait(NarOffset(0), 1) is None
         stall.released.set()
     assert len(server.asked("/nar/*")) == 1
-
-
-def accessor_start() -> object:
-    from narfs.offsets import NarOffset
-
-    return NarOffset(0)
 
 
 async def test_a_thousand_readers_of_one_path_are_one_pass(house: House, server: Server) -> None:
@@ -152,7 +147,9 @@ async def test_what_failed_is_not_tried_again_at_once_and_tried_again_later(
         assert await read_tree(accessor) == TREE
 
 
-async def test_another_lake_with_the_same_nar_takes_over(house: House, tmp_path_factory: pytest.TempPathFactory) -> None:
+async def test_another_lake_with_the_same_nar_takes_over(
+    house: House, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     member = house.lake.add("twice", TREE)
     other = Lake(tmp_path_factory.mktemp("other"), priority=60)
     other.secret_key = house.lake.secret_key
@@ -223,5 +220,5 @@ class TestTrust:
         member = house.lake.add("name", TREE)
         wrong = type(member.path).parse(f"{member.path.hash_part}-another")
         async with house.open() as store:
-            with pytest.raises(NotFound, match="another name|the name"):
+            with pytest.raises(NotFound, match="under the name"):
                 await store.describe(wrong)

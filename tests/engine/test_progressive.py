@@ -1,0 +1,81 @@
+"""Progressive: a path is readable as its NAR passes, and poisoned for ever if the end does not keep the promise."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from narfs.engine.trust import Verify
+from narfs.errors import Corrupt, FormatError, NarfsError
+from tests.engine.conftest import contents, read_tree
+from tests.support.faults import Fault, Stall
+from tests.support.lakes import Recipe
+from tests.support.server import Server, serve
+from tests.support.trees import ODD_TREE, File, Tree
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import House
+
+NOISE = random.Random(2).randbytes(3_000_000)  # noqa: S311 - any noise will do
+TREE: Tree = {
+    b"a": {b"first": File(NOISE[:1_500_000]), b"odd": ODD_TREE},
+    b"b": File(NOISE[1_500_000:]),
+    b"z": File(b"the last"),
+}
+
+
+@pytest.fixture
+async def server(house: House, nursery: trio.Nursery) -> Server:
+    started: Server = await nursery.start(serve, house.lake.directory)
+    return started
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd", "xz"])
+async def test_what_has_passed_can_be_read_while_the_rest_is_still_coming(
+    house: House, server: Server, compression: str
+) -> None:
+    member = house.lake.add("tree", TREE, Recipe(compression))
+    stall = Stall(after=house.lake.blob_file(member).stat().st_size - 100_000)
+    server.on("/nar/*", Fault(stall=stall))
+    async with house.open(server.url, verify=Verify.PROGRESSIVE) as store:
+        accessor = await store.find(member.path)
+        with trio.fail_after(20):
+            assert await contents(accessor, b"a", b"first") == NOISE[:1_500_000]
+            assert await accessor.child(0, b"absent") is None
+        with pytest.raises(trio.TooSlowError), trio.fail_after(0.05):
+            await accessor.children(0)
+        assert accessor.listing is None
+        stall.released.set()
+        assert await read_tree(accessor) == TREE
+    assert len(server.asked("/nar/*")) == 1
+
+
+async def test_a_mismatch_at_the_end_poisons_the_path_for_ever_and_purges_the_cache(
+    house: House, server: Server, mock_clock: trio.testing.MockClock
+) -> None:
+    member = house.lake.add("victim", TREE, Recipe("none"))
+    server.on("/nar/*", Fault(flip_at=2_500_000))
+    async with house.open(server.url, verify=Verify.PROGRESSIVE) as store:
+        accessor = await store.find(member.path)
+        assert await contents(accessor, b"a", b"first") == NOISE[:1_500_000]
+        with pytest.raises((Corrupt, FormatError)):
+            while True:  # until the last byte was compared
+                await contents(accessor, b"z")
+        server.behave()
+        mock_clock.jump(1e6)
+        with pytest.raises(NarfsError):
+            await contents(accessor, b"a", b"first")
+        counters = store.statistics().counters
+        assert (counters.passes_begun, counters.corrupt) == (1, 1)
+    assert not list(house.cache_directory.rglob("*.nar"))
+
+
+async def test_a_connection_that_breaks_is_resumed_and_nothing_is_fetched_twice(house: House, server: Server) -> None:
+    member = house.lake.add("tree", TREE, Recipe("none"))
+    server.on("/nar/*", Fault(cut_after=1_200_000), times=1)
+    async with house.open(server.url, verify=Verify.PROGRESSIVE) as store:
+        assert await read_tree(await store.find(member.path)) == TREE
+    assert sum(asked.sent_bytes for asked in server.asked("/nar/*")) == len(member.nar)

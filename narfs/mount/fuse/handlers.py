@@ -261,24 +261,32 @@ class Handlers(pyfuse3.Operations):
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
         """List with attributes from a position on, as far as the kernel has room; nothing is built beforehand."""
         directory = self._directories.get(fh)
-        for position, name, inode in ((0, b".", directory.inode), (1, b"..", directory.parent)):
-            if start_id <= position and not readdir_reply(
-                token, name, self._unlooked(inode, DIRECTORY_MODE), position + 1
-            ):
-                return
-        children = directory.children
+        if not self._list_dots(directory, start_id, token):
+            return
+        start = max(start_id, 2)
         attachment = directory.attachment
-        for position in range(max(start_id, 2), len(children) + 2):
-            child = children[position - 2]
-            if attachment is None:
-                name, entry = child.path.base_name.encode("ascii"), self._listed_root(child)
-            elif (listing := attachment.accessor.listing) is not None:
-                name, entry = listing.name(child), self._entry(attachment.attributes(listing.node(child)))
-            else:
+        if attachment is None:
+            for position, child in enumerate(directory.children[start - 2 :], start + 1):
+                if not readdir_reply(token, child.path.base_name.encode("ascii"), self._listed_root(child), position):
+                    return
+        elif (listing := attachment.accessor.listing) is not None:
+            name_of, node_of, attributes_of, entry_of = listing.name, listing.node, attachment.attributes, self._entry
+            for position, child in enumerate(directory.children[start - 2 :], start + 1):
+                if not readdir_reply(token, name_of(child), entry_of(attributes_of(node_of(child))), position):
+                    return
+        else:
+            for position, child in enumerate(directory.children[start - 2 :], start + 1):
                 name = await self._wait(attachment.accessor.name, child)
-                entry = await self._unverified(attachment, child)
-            if not readdir_reply(token, name, entry, position + 1):
-                return
+                if not readdir_reply(token, name, await self._unverified(attachment, child), position):
+                    return
+
+    def _list_dots(self, directory: OpenDirectory, start: int, token: ReaddirToken) -> bool:
+        """List ``.`` and ``..`` where they are due; whether there is room for more."""
+        dots = ((b".", directory.inode), (b"..", directory.parent))
+        return all(
+            readdir_reply(token, name, self._unlooked(inode, DIRECTORY_MODE), position)
+            for position, (name, inode) in enumerate(dots[start:], start + 1)
+        )
 
     def _listed_root(self, attachment: Attachment) -> EntryAttributes:
         """Describe a child of the root; one of unknown kind has no mode, so the kernel lists it and asks later."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 
 from benchmarks.harness import Plan
@@ -36,6 +37,7 @@ def main() -> None:
         return
     if os.geteuid() != 0:
         sys.exit("benchmarks: root is needed to drop the kernel's caches")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception unmounts and ends what was started
     plan = Plan(quick=asked.quick, runs=asked.runs or (1 if asked.quick else 5), as_json=asked.json)
     for module in dict.fromkeys(BENCHMARKS[name][0] for name in asked.names):
         importlib.import_module(module).run(plan)

@@ -8,13 +8,14 @@ empty store of its own, signatures checked.
 from __future__ import annotations
 
 import os
+import resource
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks import datasets, nix
 from benchmarks.harness import Report, drop_caches, seconds
-from benchmarks.processes import nginx
+from benchmarks.processes import children_of, cpu_seconds, nginx
 from benchmarks.proxy import proxy
 from benchmarks.sites import Narfs, file_lake, scratch
 from benchmarks.trees import many_files, one_file
@@ -52,16 +53,27 @@ def _compare(report: Report, dataset: Dataset, name: str, compression: str, *, w
                 _narfs(report, label, Narfs((dataset,), (url,), work, remembers=False))
                 _nix_copy(report, dataset, label, url, work / f"{transport}-{number}")
             report.ratio("narfs", "nix copy", label, target=0.8)
+            report.ratio("narfs", "nix copy", f"{label}, processor")
 
 
 def _narfs(report: Report, label: str, site: Narfs) -> None:
     with site.shown() as shown:
         drop_caches()
+        before = _processor_s(shown.pid)
         report.add("narfs", label, "s", seconds(partial(os.listdir, shown.tree)))
+        report.add("narfs", f"{label}, processor", "s", _processor_s(shown.pid) - before)
+
+
+def _processor_s(daemon: int) -> float:
+    return sum(map(cpu_seconds, (daemon, *children_of(daemon))))
 
 
 def _nix_copy(report: Report, dataset: Dataset, label: str, url: str, work: Path) -> None:
     key = datasets.public_key()
     drop_caches()
     copy = partial(nix.copy, url, nix.store_url(work / "root"), [dataset.top], work / "home", trusted_public_key=key)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     report.add("nix copy", label, "s", seconds(copy))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    report.add("nix copy", f"{label}, processor", "s", processor_s)

@@ -73,7 +73,10 @@ def mount(  # noqa: PLR0917 - click hands over by name
     try:
         config = request.load()
         options = serving.mount_options(config, words)
-        serving.run(serving.Task(config, select(), Path(place), options, label=place, runtime=runtime), announcer)
+        task = serving.Task(config, select(), Path(place), options, label=place, runtime=runtime)
+        if not foreground:
+            os.chdir("/")  # a daemon must not keep the directory it was started in from being unmounted
+        serving.run(task, announcer)
     except NarfsError as error:
         announcer.failed(error)
         raise

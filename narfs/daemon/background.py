@@ -43,7 +43,8 @@ def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str
     reading, writing = os.pipe()
     with log:
         child = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "narfs", *arguments],
+            # -P: no module of ours may come out of the directory that somebody happens to be in.
+            [sys.executable, "-P", "-m", "narfs", *arguments],
             env={**environ, _READY_FD: str(writing)},
             pass_fds=(writing,),
             stdout=log,

@@ -137,6 +137,7 @@ def _fork(become: Callable[[], int]) -> int:
 def _be_daemon(serve: Callable[[str, Announcer], int], view: str, announcer: Announcer) -> int:
     linux.die_with_parent(os.getppid(), signal.SIGTERM)
     os.setsid()
+    os.chdir("/")
     with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a file descriptor is wanted
         os.dup2(nothing.fileno(), 0)
     try:

@@ -97,7 +97,7 @@ async def test_absent_everywhere_is_not_found_and_remembered_for_its_time(
         with pytest.raises(NotFound, match=r"none of http://a\.test, http://b\.test"):
             await upstreams.narinfo(HASH, any_lake)
     assert world.asked() == {"a": 1, "b": 1}
-    assert 59 < upstreams.absent_for(HASH) <= 60
+    assert 59 < upstreams.absent_for(HASH) <= 60.001
     assert upstreams.statistics().remembered_absences_total == 2
     server.objects[f"{HASH}.narinfo"] = NARINFO.to_bytes()
     await trio.sleep(61)
@@ -175,7 +175,7 @@ async def test_a_silent_lake_is_left_alone_for_as_long_as_it_took(world: World, 
     took = autojump_clock.current_time() - begun
     assert 60 <= took < 61
     await upstreams.narinfo(HASH, any_lake)
-    assert autojump_clock.current_time() - begun == pytest.approx(took)
+    assert autojump_clock.current_time() - begun == pytest.approx(took, abs=0.1)
     assert upstreams.statistics().resting == ("http://a.test",)
     with pytest.raises(TooSlow):
         await upstreams.narinfo("1" * 32, any_lake)
@@ -193,9 +193,9 @@ async def test_a_lake_that_does_not_introduce_itself_delays_a_lookup_by_2_s(
     upstreams = world.upstreams()
     begun = autojump_clock.current_time()
     await upstreams.narinfo(HASH, any_lake)
-    assert autojump_clock.current_time() - begun == pytest.approx(2)
+    assert autojump_clock.current_time() - begun == pytest.approx(2, abs=0.1)
     await upstreams.narinfo(HASH, any_lake)
-    assert autojump_clock.current_time() - begun == pytest.approx(2)
+    assert autojump_clock.current_time() - begun == pytest.approx(2, abs=0.1)
 
 
 async def test_a_dead_optional_lake_counts_as_absent_and_rests(
@@ -210,7 +210,7 @@ async def test_a_dead_optional_lake_counts_as_absent_and_rests(
             with pytest.raises(NotFound):
                 await upstreams.narinfo(f"{number}" * 32, any_lake)
         assert len(dead.requests) <= 10
-        assert 0 < upstreams.absent_for("4" * 32) <= 60
+        assert 0 < upstreams.absent_for("4" * 32) <= 60.001
         dead.always = None
         dead.objects[f"{HASH}.narinfo"] = NARINFO.to_bytes()
         await trio.sleep(61)
@@ -229,7 +229,7 @@ async def test_an_absence_is_not_believed_longer_than_the_rest_of_an_optional_la
     upstreams = Upstreams(world.lakes, negative_ttl_s=3600.0, optional_rest_s=20.0)
     with pytest.raises(NotFound):
         await upstreams.narinfo(HASH, any_lake)
-    assert upstreams.absent_for(HASH) == pytest.approx(20)
+    assert upstreams.absent_for(HASH) == pytest.approx(20, abs=0.1)
 
 
 async def test_another_store_directory_is_refused(world: World, autojump_clock: MockClock) -> None:

@@ -90,7 +90,7 @@ class _WorkerProcess:
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own module under our own interpreter
-                [sys.executable, "-m", "narfs.engine.worker", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "narfs.engine.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C at the terminal is the mount's to handle, not the worker's

@@ -82,6 +82,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
         async with open_session(task.config, if_held=task.if_cache_held) as session:
             if session.cache is None and task.if_cache_held == "uncached":
                 log.info("%s: without a cache: %s is in use", task.label, task.config.cache_dir)
+            session.store.warm_up()
             # A store that is for another directory is refused now, not at the first lookup; a dead one must not delay.
             with trio.move_on_after(task.config.root_lookup_deadline_s):
                 await session.lakes.introduce()

@@ -52,6 +52,10 @@ class Store:
         """What the engine works with."""
         return self._means
 
+    def warm_up(self) -> None:
+        """Start what the first pass needs (0.1 s in another process) before somebody waits for it."""
+        self._means.workers.warm_up()
+
     async def describe(self, path: StorePath) -> Described:
         """Give the trusted narinfo of ``path``.
 

@@ -17,6 +17,7 @@ A pass through the eyes of this module::
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import socket
 import subprocess
@@ -33,6 +34,8 @@ from narfs.formats.nar import Root
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+_log = logging.getLogger(__name__)
 
 _RECEIVE_BYTES = 256 * 1024
 _STUCK_S = 60.0
@@ -130,6 +133,9 @@ class _WorkerProcess:
                 self._take_messages(incoming)
         except trio.BrokenResourceError:
             pass
+        except Exception:  # a bug must cost this worker's passes, not the mount
+            _log.exception("what a worker said could not be taken; it is ended")
+            self._process.kill()
         finally:
             self.alive = False
             for ticket in list(self.tickets.values()):
@@ -188,7 +194,7 @@ class Workers:
         self._closed = False
 
     def warm_up(self) -> None:
-        """Start one process now: the first pass then does not wait 0.1 s for an interpreter to start."""
+        """Start one process now: the first pass then does not wait 0.1 s for an interpreter."""
         if not self._processes:
             self._start()
 

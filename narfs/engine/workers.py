@@ -133,7 +133,7 @@ class _WorkerProcess:
                 self._take_messages(incoming)
         except trio.BrokenResourceError:
             pass
-        except Exception:  # a bug must cost this worker's passes, not the mount
+        except Exception:  # noqa: BLE001 - a bug must cost this worker's passes, not the mount
             _log.exception("what a worker said could not be taken; it is ended")
             self._process.kill()
         finally:

@@ -85,8 +85,8 @@ class Dataset:
         if not target.exists():
             log(f"mksquashfs of {self.folder.name} (once)")
             partial = target.with_suffix(".partial")
-            command = ("mksquashfs", self.tree, partial, "-comp", "zstd", "-no-progress", "-quiet", "-noappend")
-            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            options = ("-comp", "zstd", "-Xcompression-level", "3", "-no-progress", "-quiet", "-noappend")
+            subprocess.run(("mksquashfs", self.tree, partial, *options), check=True, stdout=subprocess.DEVNULL)
             partial.rename(target)
         return target
 

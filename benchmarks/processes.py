@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ def mount_of(
         with child(command, log=log, environment=environment) as process:
             wait_until(lambda: _answers(mountpoint, device), process, log)
             yield process, time.perf_counter() - start
-            subprocess.run(("umount", mountpoint), check=False, capture_output=True)
-            process.wait(timeout=30)
+            with suppress(subprocess.TimeoutExpired):  # then SIGTERM says it again
+                subprocess.run(("umount", mountpoint), check=False, capture_output=True)
+                process.wait(timeout=10)
     finally:  # Also what a dead daemon left, which ismount() cannot see.
         subprocess.run(("umount", "--lazy", mountpoint), check=False, capture_output=True)
 

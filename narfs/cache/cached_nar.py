@@ -9,7 +9,8 @@ forgets them. Dropping the whole NAR does not ask for pins, so what comes back f
 generation changed.
 Rule 3. A verdict is applied only to a chunk that is still PRESENT: meanwhile it may have been found bad, fetched
 again and written by somebody else.
-Rule 4. A retired CachedNar (dropped, evicted whole, or committed anew) stays one: all its chunks are absent, writes
+Rule 4. A chunk is not written while a thread punches its segment; and a segment is pinned while a chunk is written.
+Rule 5. A retired CachedNar (dropped, evicted whole, or committed anew) stays one: all its chunks are absent, writes
 raise CacheUnusable. Ask the ChunkCache again.
 """
 
@@ -65,7 +66,7 @@ class CachedNar:
         index: NarIndex,
         file: NarFile,
         states: bytearray,
-        make_room: Callable[[int], Awaitable[None]],
+        make_room: Callable[[bytes, int, int], Awaitable[None]],
     ) -> None:
         self.index = index
         self.nar_hash = index.nar_hash
@@ -184,11 +185,11 @@ class CachedNar:
         self._means.health.require()
         if self._states[chunk] != ABSENT:
             return
-        await self._make_room(span.length)
+        await self._make_room(self.nar_hash, chunk // self._layout.segment_chunks, span.length)
         file = self._open()
         if file is None:
             raise CacheUnusable(f"{self!r} is no longer in the cache")
-        with self.pinned(span.start, span.length):
+        with self.pinned(span.start, span.length):  # no await since there was room
             self._grow(chunk, 1)  # before the write: room that was made for these bytes is theirs
             kept = False
             try:
@@ -253,9 +254,13 @@ class CachedNar:
         if self._file is None and not self.retired:
             try:
                 file, _ = NarFile.open(self._means.places, self.nar_hash)
-            except (OSError, FormatError) as error:
+            except (FileNotFoundError, FormatError) as error:
                 self._doubt(range(self._layout.grid.count), str(error))
                 self.drop()
+                return None
+            except OSError as error:  # no more descriptors, for example: what is on disk may be good
+                _log.warning("cache: %s: %s; fetching again", base32.encode(self.nar_hash), error)
+                self.retire()
                 return None
             self._file = file
             self._means.opened[self.nar_hash] = self

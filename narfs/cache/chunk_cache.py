@@ -219,7 +219,7 @@ class ChunkCache:
                 raise
             means.counters.files_changed += 1
             means.health.worked()
-            return self._adopt(CachedNar(means, index, file, states, self._evictor.make_room))
+            return self._adopt(CachedNar(means, index, file, states, self._evictor.make_room_for_chunk))
 
     # Inside.
 
@@ -242,10 +242,10 @@ class ChunkCache:
             return None
         if not isinstance(loaded, Loaded):
             _log.warning("cache: %s: %s; fetching again", base32.encode(nar_hash), loaded)
-            if not evicting:
+            if not evicting and isinstance(loaded, (FormatError, FileNotFoundError)):
                 self._means.move_out(nar_hash)
             return None
-        nar = CachedNar(self._means, loaded.index, loaded.file, loaded.states, self._evictor.make_room)
+        nar = CachedNar(self._means, loaded.index, loaded.file, loaded.states, self._evictor.make_room_for_chunk)
         if nar_hash not in self._recorded and not evicting:
             self._reconcile(loaded)
         nar.forget(evicting)

@@ -1,9 +1,9 @@
 """Evictor: makes room. ``budget`` decides, this does it.
 
 For each NAR, in this order: ask that nothing of it is pinned, and forget the segments on the loop (no await between);
-in a thread withdraw the bits on disk, then punch; then let the catalog forget. Killed anywhere in between, what is
-left is a claim without data, which fails its check, or data without a claim, which is counted and goes with the rest
-of its NAR.
+in a thread withdraw the bits on disk, then punch; then let the catalog forget. Until then nobody writes to those
+segments. Killed anywhere in between, what is left is a claim without data, which fails its check, or data without a
+claim, which is counted and goes with the rest of its NAR.
 """
 
 from __future__ import annotations
@@ -76,6 +76,14 @@ class Evictor:
                     )
         except OSError as error:
             raise self._means.health.failed(error) from error
+
+    async def make_room_for_chunk(self, nar_hash: bytes, segment: int, incoming: int) -> None:
+        """Do what ``make_room`` does, for bytes of one segment: if that is being punched, wait until it was."""
+        await self.make_room(incoming)
+        while segment in self._means.evicting.get(nar_hash, ()):
+            async with self.turn:
+                pass
+            await self.make_room(incoming)
 
     async def keep_floor(self) -> None:
         """Evict what goes below the floor because others have filled the disk; the budget may stay exceeded."""

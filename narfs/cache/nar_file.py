@@ -57,14 +57,14 @@ class NarFile:
     @classmethod
     def open(cls, places: Places, nar_hash: bytes) -> tuple[NarFile, bytearray]:
         """Open what is there, and give the state of each chunk too: OSError, FormatError."""
-        presence = Descriptor(places.map(nar_hash), os.O_RDWR)
+        presence = _open_to_write(places.map(nar_hash))
         data = presence.read(0, os.fstat(presence.fd).st_size)
         layout = Layout.from_bytes(data)
         if layout.nar_hash != nar_hash:
             raise _damaged("map", f"NarHash {nar_hash.hex()}", layout.nar_hash.hex())
         if len(data) != layout.map_bytes:
             raise _damaged("map", f"{layout.map_bytes} bytes", str(len(data)))
-        contents = Descriptor(places.contents(nar_hash), os.O_RDWR)
+        contents = _open_to_write(places.contents(nar_hash))
         size = os.fstat(contents.fd).st_size
         if size != layout.grid.nar_size:
             raise _damaged("contents", f"{layout.grid.nar_size} bytes", str(size))
@@ -152,6 +152,14 @@ def remove(places: Places, nar_hash: bytes) -> None:
     """Remove all of one NAR."""
     for path in (places.index(nar_hash), places.map(nar_hash), places.contents(nar_hash)):
         path.unlink(missing_ok=True)
+
+
+def _open_to_write(path: Path) -> Descriptor:
+    """Open for reading and writing; on a disk that has become read-only, for reading."""
+    try:
+        return Descriptor(path, os.O_RDWR)
+    except OSError:
+        return Descriptor(path, os.O_RDONLY)
 
 
 def _look_at(path: Path) -> memoryview:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +18,12 @@ if TYPE_CHECKING:
     from narfs.cache.chunk_cache import ChunkCache
 
 
+def mapped_files() -> str:
+    return Path("/proc/self/maps").read_text()
+
+
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 async def test_a_committed_draft_is_read_without_a_thread(tmp_path: Path) -> None:
@@ -206,4 +209,4 @@ async def test_a_large_index_is_mapped_and_a_small_one_read(tmp_path: Path) -> N
         cached = cache.nar(large.nar_hash)
         assert cached is not None
         assert cached.index.digests == large.index.digests
-        assert base32.encode(large.nar_hash) in Path("/proc/self/maps").read_text()
+        assert base32.encode(large.nar_hash) in mapped_files()

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from narfs.cache.budget import INDEX, Unit
 from narfs.cache.layout import SEGMENT_BYTES
 from narfs.errors import CacheUnusable
 from narfs.formats import base32
 from narfs.offsets import NarOffset
-from tests.cache.nars import CHUNK, GIB, MIB, keep, make_nar, opened, read_all
+from tests.cache.nars import CHUNK, MIB, dice, keep, make_nar, opened, read_all
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from narfs.cache.chunk_cache import ChunkCache
+    from narfs.cache.chunk_cache import CachedNar, ChunkCache
     from tests.cache.nars import Nar
 
 SEGMENT = SEGMENT_BYTES
@@ -32,7 +32,7 @@ def contents(directory: Path, nar: Nar) -> Path:
 
 async def make_room(cache: ChunkCache, size: int) -> None:
     """Be another NAR that comes and goes."""
-    with await cache.begin(random.Random(size).randbytes(32), size):
+    with await cache.begin(dice(size).randbytes(32), size):
         pass
 
 
@@ -45,7 +45,7 @@ async def test_the_least_recently_used_segment_goes_first(tmp_path: Path) -> Non
         await make_room(cache, SEGMENT // 2)
         missing = cached.missing(START, len(nar.data))
         assert missing == list(range(16, 32))
-        assert cached.read_nowait(START, SEGMENT) == nar.data[:SEGMENT]
+        assert await cached.read(START, SEGMENT) == nar.data[:SEGMENT]
         assert cached.read_nowait(NarOffset(SEGMENT), 1) is None
         assert contents(tmp_path, nar).stat().st_blocks * 512 <= 2 * SEGMENT
         assert cache.statistics().evicted_bytes == SEGMENT
@@ -109,16 +109,73 @@ async def test_a_reader_on_its_way_to_a_thread_keeps_its_segments(tmp_path: Path
         async def read() -> None:
             found.append(await cached.read(START, SEGMENT))
 
-        async with trio.open_nursery() as nursery:
-            async with threads:
-                nursery.start_soon(read)
-                await wait_all_tasks_blocked()
-                await make_room(cache, SEGMENT)
-                assert cached.missing(START, SEGMENT) == []
-                assert len(cached.missing(NarOffset(SEGMENT), SEGMENT)) == 16
+        async with trio.open_nursery() as nursery, threads:
+            nursery.start_soon(read)
+            await wait_all_tasks_blocked()
+            await make_room(cache, SEGMENT)
+            assert cached.missing(START, SEGMENT) == []
+            assert len(cached.missing(NarOffset(SEGMENT), SEGMENT)) == 16
         assert found == [nar.data[:SEGMENT]]
         await make_room(cache, 2 * SEGMENT)
         assert len(cached.missing(START, SEGMENT)) == 16
+
+
+async def test_a_chunk_is_not_written_while_its_segment_is_being_punched(tmp_path: Path) -> None:
+    nar = make_nar(2 * SEGMENT, chunk_bytes=256 * 1024)
+    punching = trio.to_thread.current_default_thread_limiter()
+    async with opened(tmp_path) as cache:
+        cached = await keep(cache, nar, random_access=True)
+
+        async def evict() -> None:
+            async with cache._evictor.turn:
+                await cache._evictor._evict([Unit(nar.nar_hash, 0, SEGMENT)])
+
+        punching.total_tokens = 1
+        async with trio.open_nursery() as nursery, punching:
+            nursery.start_soon(evict)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(cached.write, 0, nar.chunk(0))
+            await wait_all_tasks_blocked()
+            assert len(cached.missing(START, SEGMENT)) == 16
+        assert await cached.read(START, 1000) == nar.data[:1000]
+        assert cached.missing(START, SEGMENT) == list(range(1, 16))
+    async with opened(tmp_path) as cache:
+        again = cache.nar(nar.nar_hash)
+        assert again is not None
+        assert await again.read(START, 1000) == nar.data[:1000]
+
+
+async def test_a_nar_that_is_opened_while_it_is_evicted_has_not_what_goes(tmp_path: Path) -> None:
+    nar = make_nar(2 * SEGMENT, chunk_bytes=256 * 1024)
+    async with opened(tmp_path) as cache:
+        await keep(cache, nar, random_access=True)
+    async with opened(tmp_path) as cache:
+        cache._means.evicting[nar.nar_hash] = {INDEX}
+        assert cache.nar(nar.nar_hash) is None
+        cache._means.evicting[nar.nar_hash] = {1}
+        cached = await cache.load(nar.nar_hash)
+        assert cached is not None
+        assert cached.missing(START, len(nar.data)) == list(range(16, 32))
+        del cache._means.evicting[nar.nar_hash]
+
+
+async def test_a_load_that_was_overtaken_gives_what_is_there_now(tmp_path: Path) -> None:
+    nar = make_nar(4 * CHUNK)
+    async with opened(tmp_path) as cache:
+        await cache.keep_index(nar.index, random_access=True)
+    threads = trio.CapacityLimiter(1)
+    async with opened(tmp_path, threads=threads) as cache:
+        found: list[CachedNar | None] = []
+
+        async def load() -> None:
+            found.append(await cache.load(nar.nar_hash))
+
+        async with trio.open_nursery() as nursery, threads:
+            nursery.start_soon(load)
+            nursery.start_soon(load)
+            await wait_all_tasks_blocked()
+            committed = await keep(cache, nar)
+        assert found == [committed, committed]
 
 
 async def test_when_everything_is_pinned_there_is_no_room(tmp_path: Path) -> None:
@@ -130,9 +187,8 @@ async def test_when_everything_is_pinned_there_is_no_room(tmp_path: Path) -> Non
         with cached.pinned(START, 1):
             for chunk in range(3):
                 await growing.write(chunk, other.chunk(chunk))
-            with pytest.raises(CacheUnusable, match="no room"), growing.pinned(START, 1):
-                for chunk in range(3, 5):
-                    await growing.write(chunk, other.chunk(chunk))
+            with growing.pinned(START, 1), pytest.raises(CacheUnusable, match="no room"):
+                await growing.write(3, other.chunk(3))
         await growing.write(5, other.chunk(5))
         assert len(cached.missing(START, len(nar.data))) == 16
 
@@ -147,13 +203,12 @@ async def test_what_was_dropped_while_it_was_read_is_a_miss(tmp_path: Path) -> N
         async def read() -> None:
             found[0] = await read_all(cached)
 
-        async with trio.open_nursery() as nursery:
-            async with threads:
-                nursery.start_soon(read)
-                await wait_all_tasks_blocked()
-                cached.drop()
-                again = await cache.begin(nar.nar_hash, len(nar.data))
-                again.path.write_bytes(nar.data)
+        async with trio.open_nursery() as nursery, threads:
+            nursery.start_soon(read)
+            await wait_all_tasks_blocked()
+            cached.drop()
+            again = await cache.begin(nar.nar_hash, len(nar.data))
+            again.path.write_bytes(nar.data)
         assert found == [None]
         assert await read_all(await again.commit(nar.index, random_access=False)) == nar.data
 
@@ -234,27 +289,25 @@ async def test_drafts_count_with_their_whole_size_from_the_beginning(tmp_path: P
                 assert cached.missing(START, 1) == [0]
 
 
-async def test_others_who_fill_the_disk_are_given_way_by_housekeeping(
-    tmp_path: Path, autojump_clock: trio.testing.MockClock
-) -> None:
+@pytest.mark.usefixtures("autojump_clock")
+async def test_others_who_fill_the_disk_are_given_way_by_housekeeping(tmp_path: Path) -> None:
     nar = make_nar(MIB)
     async with opened(tmp_path) as cache:
         await keep(cache, nar)
     async with opened(tmp_path, keep_free_bytes=1 << 60) as cache:
-        while cache.statistics().used_bytes:
+        while cache.statistics().used_bytes:  # noqa: ASYNC110 - housekeeping has its own clock and tells nobody
             await trio.sleep(1)
         assert cache.nar(nar.nar_hash) is None
-    assert autojump_clock.current_time() < 100
 
 
 async def test_whatever_is_read_and_written_under_a_small_budget_is_right(tmp_path: Path) -> None:
-    chance = random.Random(7)
+    chance = dice(7)
     nars = [make_nar(chance.randrange(1, 60) * CHUNK + 8 * chance.randrange(20), seed=seed) for seed in range(6)]
     budget = 260_000
     async with opened(tmp_path, budget_bytes=budget) as cache:
 
         async def use(nar: Nar, seed: int) -> None:
-            chance = random.Random(seed)
+            chance = dice(seed)
             for _ in range(40):
                 try:
                     cached = await cache.keep_index(nar.index, random_access=seed % 2 == 0)
@@ -276,6 +329,6 @@ async def test_whatever_is_read_and_written_under_a_small_budget_is_right(tmp_pa
                 nursery.start_soon(use, nar, seed)
         used = sum(file.stat().st_blocks * 512 for file in (tmp_path / "nar").glob("*/*.nar"))
         assert used <= budget
-        assert cache.statistics().used_bytes <= budget + GIB // 1024
+        assert cache.statistics().used_bytes <= budget + 6 * CHUNK  # their indexes
         assert cache.statistics().evicted_bytes > 0
         assert cache.statistics().bad_chunks == 0

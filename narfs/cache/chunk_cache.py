@@ -148,9 +148,9 @@ class ChunkCache:
     async def load(self, nar_hash: bytes) -> CachedNar | None:
         """Give what ``nar`` gives, but read the disk in a thread."""
         if not self._closed and nar_hash not in self._means.live:
-            before, evicting = self._means.counters.files_changed, nar_hash in self._means.evicting
+            before, changing = self._means.counters.files_changed, nar_hash in self._means.changing
             loaded = await trio.to_thread.run_sync(self._load, nar_hash, limiter=self._means.threads)
-            unchanged = before == self._means.counters.files_changed and not evicting
+            unchanged = before == self._means.counters.files_changed and not changing
             if unchanged and not self._closed and nar_hash not in self._means.live:
                 return self._publish(nar_hash, loaded)
         return self.nar(nar_hash)
@@ -205,8 +205,12 @@ class ChunkCache:
         states = bytearray([ABSENT if contents is None else CHECKED]) * layout.grid.count
         data = index.to_bytes()
         async with self._evictor.turn:
+            if contents is None and (known := self.nar(index.nar_hash)) is not None:
+                return known  # somebody else was first
             self._retire(index.nar_hash)
             self._record(index.nar_hash, layout.bytes_by_segment(states), layout.map_bytes + len(data))
+            # From here nobody opens the files that are about to be replaced.
+            means.changing[index.nar_hash] = {INDEX}
             try:
                 # Recorded before it is there: killed in between, the files are known, and removed by eviction.
                 await self.catalog.flush()
@@ -217,6 +221,8 @@ class ChunkCache:
                 if isinstance(error, OSError):
                     raise means.health.failed(error) from error
                 raise
+            finally:
+                del means.changing[index.nar_hash]
             means.counters.files_changed += 1
             means.health.worked()
             return self._adopt(CachedNar(means, index, file, states, self._evictor.make_room_for_chunk))
@@ -237,18 +243,18 @@ class ChunkCache:
     def _publish(self, nar_hash: bytes, loaded: Loaded | FormatError | OSError | None) -> CachedNar | None:
         if loaded is None:
             return None
-        evicting = self._means.evicting.get(nar_hash, set())
-        if INDEX in evicting:
+        changing = self._means.changing.get(nar_hash, set())
+        if INDEX in changing:
             return None
         if not isinstance(loaded, Loaded):
             _log.warning("cache: %s: %s; fetching again", base32.encode(nar_hash), loaded)
-            if not evicting and isinstance(loaded, (FormatError, FileNotFoundError)):
+            if not changing and isinstance(loaded, (FormatError, FileNotFoundError)):
                 self._means.move_out(nar_hash)
             return None
         nar = CachedNar(self._means, loaded.index, loaded.file, loaded.states, self._evictor.make_room_for_chunk)
-        if nar_hash not in self._recorded and not evicting:
+        if nar_hash not in self._recorded and not changing:
             self._reconcile(loaded)
-        nar.forget(evicting)
+        nar.forget(changing)
         return self._adopt(nar)
 
     def _reconcile(self, loaded: Loaded) -> None:

@@ -80,7 +80,7 @@ class Evictor:
     async def make_room_for_chunk(self, nar_hash: bytes, segment: int, incoming: int) -> None:
         """Do what ``make_room`` does, for bytes of one segment: if that is being punched, wait until it was."""
         await self.make_room(incoming)
-        while segment in self._means.evicting.get(nar_hash, ()):
+        while segment in self._means.changing.get(nar_hash, ()):
             async with self.turn:
                 pass
             await self.make_room(incoming)
@@ -113,12 +113,12 @@ class Evictor:
         return True
 
     async def _evict_files(self, nar_hash: bytes, segments: set[int]) -> None:
-        self._means.evicting[nar_hash] = segments
+        self._means.changing[nar_hash] = segments
         self._means.counters.files_changed += 1
         try:
             whole = await trio.to_thread.run_sync(self._evict_in_thread, nar_hash, segments)
         finally:
-            del self._means.evicting[nar_hash]
+            del self._means.changing[nar_hash]
         if whole:
             if (live := self._means.live.get(nar_hash)) is not None:
                 live.retire()

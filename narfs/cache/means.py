@@ -68,8 +68,8 @@ class Means:
     drafts: set[Draft] = field(default_factory=set)
     doomed: list[Path] = field(default_factory=list)
     """Files in ``scratch`` that are to be removed; a gigabyte takes a disk longer than a loop should wait."""
-    evicting: dict[bytes, set[int]] = field(default_factory=dict)
-    """Segments that a thread is punching now, by NarHash."""
+    changing: dict[bytes, set[int]] = field(default_factory=dict)
+    """Segments that a thread is punching now, by NarHash; INDEX among them: all files of the NAR are being replaced."""
     counters: Counters = field(default_factory=Counters)
 
     def move_out(self, nar_hash: bytes) -> None:

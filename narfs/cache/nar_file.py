@@ -139,7 +139,8 @@ def install(places: Places, layout: Layout, index: bytes, contents: Path | None)
     replace_file(places.map(layout.nar_hash), layout.to_bytes() + bytes([state]) * layout.grid.count, durable=False)
     place = places.contents(layout.nar_hash)
     if contents is None:
-        empty = Descriptor(place, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        place.unlink(missing_ok=True)  # never truncated: somebody may still read the old one
+        empty = Descriptor(place, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         os.ftruncate(empty.fd, layout.grid.nar_size)
     else:
         contents.rename(place)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from narfs.cache import chunk_cache
 from narfs.errors import CacheUnusable
@@ -85,6 +88,41 @@ async def test_committing_a_nar_again_retires_the_old_object(tmp_path: Path) -> 
         with pytest.raises(CacheUnusable):
             await old.write(0, nar.chunk(0))
         assert await read_all(new) == nar.data
+
+
+async def test_an_index_that_two_keep_at_once_is_kept_once(tmp_path: Path) -> None:
+    nar = make_nar(2 * CHUNK)
+    async with opened(tmp_path) as cache:
+        found = []
+
+        async def keep_and_fill(chunk: int) -> None:
+            cached = await cache.keep_index(nar.index, random_access=True)
+            await cached.write(chunk, nar.chunk(chunk))
+            found.append(cached)
+
+        async with trio.open_nursery() as nursery:
+            for chunk in range(2):
+                nursery.start_soon(keep_and_fill, chunk)
+        assert found[0] is found[1]
+        assert await read_all(found[0]) == nar.data
+
+
+async def test_files_that_are_being_replaced_are_not_opened(tmp_path: Path) -> None:
+    nar = make_nar(2 * CHUNK)
+    limiter = trio.to_thread.current_default_thread_limiter()
+    async with opened(tmp_path) as cache:
+        await cache.keep_index(nar.index, random_access=True)
+        draft = await cache.begin(nar.nar_hash, len(nar.data))
+        draft.path.write_bytes(nar.data)
+        limiter.total_tokens = 1
+        async with trio.open_nursery() as nursery, limiter:
+            nursery.start_soon(partial(draft.commit, nar.index, random_access=True))
+            await wait_all_tasks_blocked()
+            assert cache.nar(nar.nar_hash) is None
+            assert await cache.load(nar.nar_hash) is None
+        cached = cache.nar(nar.nar_hash)
+        assert cached is not None
+        assert await read_all(cached) == nar.data
 
 
 async def test_an_unknown_nar_is_none(tmp_path: Path) -> None:

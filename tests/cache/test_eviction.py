@@ -150,13 +150,13 @@ async def test_a_nar_that_is_opened_while_it_is_evicted_has_not_what_goes(tmp_pa
     async with opened(tmp_path) as cache:
         await keep(cache, nar, random_access=True)
     async with opened(tmp_path) as cache:
-        cache._means.evicting[nar.nar_hash] = {INDEX}
+        cache._means.changing[nar.nar_hash] = {INDEX}
         assert cache.nar(nar.nar_hash) is None
-        cache._means.evicting[nar.nar_hash] = {1}
+        cache._means.changing[nar.nar_hash] = {1}
         cached = await cache.load(nar.nar_hash)
         assert cached is not None
         assert cached.missing(START, len(nar.data)) == list(range(16, 32))
-        del cache._means.evicting[nar.nar_hash]
+        del cache._means.changing[nar.nar_hash]
 
 
 async def test_a_load_that_was_overtaken_gives_what_is_there_now(tmp_path: Path) -> None:

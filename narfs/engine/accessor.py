@@ -109,6 +109,12 @@ class NarAccessor:
             await self._peeking.result()
         return root
 
+    async def settle(self) -> None:
+        """Wait until the NAR was compared with its NarHash."""
+        while self._index is None:
+            self._raise_failure()
+            await self._pass_under_way()[1].result()
+
     async def child(self, directory: int, name: bytes) -> int | None:
         """Give the id of the child ``name``, or None if there is none."""
         return await self._ask(directory, lambda tree: tree.child(directory, name))

@@ -54,6 +54,9 @@ class Accessor(Protocol):
     async def children(self, directory: int, /) -> Sequence[int]:
         """Give all children of a directory, by name."""
 
+    async def settle(self) -> None:
+        """Wait until the NAR was compared with its NarHash; raise what came of it if not that."""
+
     def read_nowait(self, start: NarOffset, length: int, /) -> bytes | None:
         """Give bytes that need no task switch, or None: all of them or nothing."""
 

@@ -108,6 +108,9 @@ class MemoryAccessor:
         await self._pass("name")
         return self._listing.name(node)
 
+    async def settle(self) -> None:
+        await self._pass("settle")
+
     async def target(self, symlink: int) -> bytes:
         await self._pass("target")
         return self._listing.target(symlink)

@@ -24,6 +24,7 @@ from narfs.errors import FormatError, IsADirectory, NotFound, ReadOnly
 from narfs.formats.listing import Kind
 from narfs.formats.store_path import StorePath
 from narfs.mount.fuse.errnos import Failures, errno_of
+from narfs.mount.fuse.recall import Recall
 from narfs.mount.handles import Handles, OpenDirectory, OpenFile
 from narfs.mount.view import (
     BLOCK_BYTES,
@@ -101,6 +102,7 @@ class Handlers(pyfuse3.Operations):
         self.view = view
         self.usable = trio.Event()
         self.requests: Counter[str] = Counter()
+        self.recall = Recall()
         self._failures = Failures()
         self._roots = roots
         self._waits = waits
@@ -202,6 +204,8 @@ class Handlers(pyfuse3.Operations):
         node = listing.node(id_) if listing is not None else await self._wait(accessor.node, id_)
         if node.kind != Kind.REGULAR:
             raise IsADirectory(f"{attachment.path.path}: node {id_} is not a file")
+        if accessor.listing is None:
+            self.recall.note(accessor, inode)
         handle = self._files.add(OpenFile(accessor, node.nar_offset, node.size))
         return FileInfo(fh=handle, keep_cache=True)
 

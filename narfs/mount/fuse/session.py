@@ -57,6 +57,7 @@ async def serve_mount(
         async with trio.open_nursery() as nursery:
             ended = trio.Event()
             nursery.start_soon(roots.keep_trying)
+            nursery.start_soon(handlers.recall.run)
             nursery.start_soon(_answer_kernel, handlers, ended)
             try:
                 await handlers.usable.wait()

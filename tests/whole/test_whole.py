@@ -1,0 +1,179 @@
+"""Lake, engine, cache and kernel together: what the rooms promise each other holds when they meet."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from narfs.engine.trust import Verify
+from narfs.formats.compression import KNOWN
+from tests.support.faults import Fault, Stall
+from tests.support.lakes import Lake, Recipe
+from tests.support.server import Server, serve
+from tests.support.trees import File, Tree, read_from_disk, trees
+from tests.whole.conftest import House, as_program, names, read_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.mount
+
+NOISE = random.Random(5).randbytes(2_500_000)  # noqa: S311 - any noise will do
+TREE: Tree = {b"bin": {b"tool": File(NOISE, executable=True)}, b"motto": File(b"be lazy\n"), b"z": File(b"the last")}
+
+
+async def fails_with(number: int, work: Callable[[], object]) -> None:
+    with pytest.raises(OSError, match=r".") as raised:
+        await as_program(work)
+    assert errno.errorcode[raised.value.errno or 0] == errno.errorcode[number]
+
+
+async def comes_true(ask: Callable[[], bool]) -> None:
+    """Ask as a program would, again and again for 20 s: what is waited for has no event that a program could see."""
+    with trio.fail_after(20):
+        while not await as_program(ask):  # noqa: ASYNC110 - see above
+            await trio.sleep(0.05)
+
+
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
+@given(tree=trees(), compression=st.sampled_from(sorted(KNOWN)), framed=st.booleans())
+def test_any_tree_comes_through_lake_engine_and_kernel_as_it_was(tree: Tree, compression: str, framed: bool) -> None:
+    async def story() -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            lake = Lake(Path(directory, "lake"))
+            frame_bytes = 4096 if framed and compression != "br" else None
+            member = lake.add("tree", tree, Recipe(compression, frame_bytes))
+            async with trio.open_nursery() as nursery:
+                server: Server = await nursery.start(serve, lake.directory)
+                house = House(lake, server, Path(directory))
+                for closed in (False, True):
+                    async with house.mounted([member.path] if closed else None) as (place, _):
+                        assert await as_program(read_from_disk, place / member.path.base_name) == tree
+                nursery.cancel_scope.cancel()
+
+    trio.run(story)
+
+
+async def test_no_byte_of_a_path_is_seen_before_its_last_one_was_checked(house: House) -> None:
+    member = house.lake.add("tree", TREE, Recipe("none"))
+    stall = Stall(after=len(member.nar) - 1)
+    house.server.on("/nar/*", Fault(stall=stall))
+    async with house.mounted([member.path]) as (place, _), trio.open_nursery() as nursery:
+        read: list[bytes] = []
+
+        async def reader() -> None:
+            read.append(await as_program(read_whole, place / member.path.base_name / "motto"))
+
+        nursery.start_soon(reader)
+        await stall.reached.wait()
+        assert (await as_program((place / member.path.base_name).lstat)).st_nlink == 2
+        assert read == []
+        stall.released.set()
+    assert read == [b"be lazy\n"]
+
+
+async def test_a_wrong_nar_is_eio_and_its_neighbour_is_well(house: House) -> None:
+    bad = house.lake.add("bad", TREE, Recipe("none"))
+    good = house.lake.add("good", {b"motto": File(b"be good\n")})
+    house.server.on(f"/{bad.narinfo.url}", Fault(flip_at=1_000_000))
+    async with house.mounted([bad.path, good.path]) as (place, store):
+        assert await as_program(names, place) == sorted(os.fsencode(member.path.base_name) for member in (bad, good))
+        await fails_with(errno.EIO, partial(read_whole, place / bad.path.base_name / "motto"))
+        await fails_with(errno.EIO, partial(os.listdir, place / bad.path.base_name))
+        assert await as_program(read_whole, place / good.path.base_name / "motto") == b"be good\n"
+        assert store.statistics().counters.passes_begun == 2
+
+
+async def test_a_path_that_is_pushed_later_appears_in_an_open_view(house: House) -> None:
+    tree: Tree = {b"motto": File(b"late\n")}
+    elsewhere = Lake(house.directory / "elsewhere")
+    path = elsewhere.add("late", tree).path
+    async with house.mounted() as (place, _):
+        await fails_with(errno.ENOENT, (place / path.base_name).lstat)
+        house.lake.add("late", tree)
+        await comes_true((place / path.base_name).exists)
+        assert await as_program(read_whole, place / path.base_name / "motto") == b"late\n"
+
+
+async def test_a_lake_in_trouble_is_eio_and_never_enoent(house: House) -> None:
+    member = house.lake.add("tree", TREE)
+    house.server.on("/*", Fault(status=500))
+    async with house.mounted() as (place, _):
+        await fails_with(errno.EIO, (place / member.path.base_name).lstat)
+        house.server.behave()
+        await comes_true(partial(os.path.exists, place / member.path.base_name))
+
+
+MAPS = """
+import mmap, sys
+with open(sys.argv[1], "rb") as file:
+    mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+for line in sys.stdin:
+    print(mapped[:4096] == mapped[:4096], flush=True)
+"""
+
+
+async def test_what_was_shown_too_early_is_taken_back(house: House) -> None:
+    member = house.lake.add("tree", TREE, Recipe("none"))
+    stall = Stall(after=len(member.nar) - 10_000)
+    house.server.on("/nar/*", Fault(stall=stall, flip_at=len(member.nar) - 5))
+    async with house.mounted(verify=Verify.PROGRESSIVE) as (place, _):
+        tool = place / member.path.base_name / "bin" / "tool"
+        command = [sys.executable, "-c", MAPS, str(tool)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:  # noqa: ASYNC220 - 1 ms
+            assert await as_program(still_reads, program)
+            stall.released.set()
+            await comes_true(lambda: not still_reads(program))
+            await as_program(program.wait)
+        assert program.returncode == -signal.SIGBUS
+        await fails_with(errno.EIO, partial(read_whole, tool))
+
+
+def still_reads(program: subprocess.Popen[bytes]) -> bool:
+    """Let the program look at the page it has mapped; False if that was its end."""
+    assert program.stdin is not None
+    assert program.stdout is not None
+    try:
+        program.stdin.write(b"look\n")
+        program.stdin.flush()
+    except BrokenPipeError:
+        return False
+    return program.stdout.readline() == b"True\n"
+
+
+async def test_a_small_cache_serves_more_than_it_holds(house: House) -> None:
+    members = [
+        house.lake.add(f"n{number}", {b"data": File(bytes([number]) + NOISE[:1_500_000])}, Recipe(compression))
+        for number, compression in enumerate(["none", "zstd", "none", "xz"])
+    ]
+    async with house.mounted(budget_bytes=3_300_000) as (place, _):
+        for _ in range(2):
+            for number, member in enumerate(members):
+                data = await as_program(read_whole, place / member.path.base_name / "data")
+                assert data == bytes([number]) + NOISE[:1_500_000]
+
+
+async def test_everything_read_once_needs_no_lake_after_a_restart(house: House) -> None:
+    members = [house.lake.add(f"n{number}", TREE, Recipe(kind)) for number, kind in enumerate(["none", "zstd"])]
+    paths = [member.path for member in members]
+    async with house.mounted(paths) as (place, _):
+        for path in paths:
+            assert await as_program(read_from_disk, place / path.base_name) == TREE
+    house.server.log.clear()
+    async with house.mounted(paths) as (place, _):
+        for path in paths:
+            assert await as_program(read_from_disk, place / path.base_name) == TREE
+    assert house.server.log == []

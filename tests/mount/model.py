@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING
 
 import trio
 
 from narfs.errors import NarfsError, NotFound, again
-from narfs.formats.nar import NarIndexer, NarWriter, Root
+from narfs.formats.nar import NarIndexer, Root
 from narfs.formats.store_path import StorePath
+from tests.support.trees import dump
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from narfs.formats.listing import NarListing, Node
     from narfs.offsets import NarOffset
-
-
-class File(NamedTuple):
-    contents: bytes = b""
-    executable: bool = False
-
-
-class Link(NamedTuple):
-    target: bytes
-
-
-Tree: TypeAlias = "File | Link | dict[bytes, Tree]"
-
-
-def dump(tree: Tree) -> bytes:
-    writer = NarWriter()
-    return b"".join([*_node(writer, b"", tree), writer.finish()])
-
-
-def _node(writer: NarWriter, name: bytes, tree: Tree) -> Iterator[bytes]:
-    if isinstance(tree, File):
-        yield writer.regular(name, tree.executable, len(tree.contents))
-        yield tree.contents
-    elif isinstance(tree, Link):
-        yield writer.symlink(name, tree.target)
-    else:
-        yield writer.enter(name)
-        for child in sorted(tree):
-            yield from _node(writer, child, tree[child])
-        yield writer.leave()
+    from tests.support.trees import Tree
 
 
 def path(name: str) -> StorePath:

@@ -14,7 +14,8 @@ from narfs.errors import Corrupt, TooSlow, Unavailable, Untrusted
 from narfs.mount.options import MountOptions
 from narfs.mount.view import View
 from tests.mount.kernel import in_namespace, mounted, needs_fuse, needs_root, run, sys_
-from tests.mount.model import File, Link, MemoryAccessor, MemorySource, Tree, path
+from tests.mount.model import MemoryAccessor, MemorySource, path
+from tests.support.trees import File, Symlink, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.mount, needs_fuse]
 
-TREE: Tree = {b"dir": {b"file": File(b"x" * 100_000), b"link": Link(b"file")}, b"empty": {}}
+TREE: Tree = {b"dir": {b"file": File(b"x" * 100_000), b"link": Symlink(b"file")}, b"empty": {}}
 AT_ONCE_S = 0.1
 """What is answered from memory is answered within this; the issue's own number."""
 

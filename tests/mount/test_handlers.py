@@ -17,14 +17,15 @@ from narfs.mount.fuse.handlers import FOREVER_S, UNVERIFIED_S
 from narfs.mount.roots import Roots
 from narfs.mount.view import View
 from narfs.mount.waits import Waits
-from tests.mount.model import File, Link, MemoryAccessor, MemorySource, Tree, path
+from tests.mount.model import MemoryAccessor, MemorySource, path
+from tests.support.trees import File, Symlink, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from trio.testing import MockClock
 
-TREE: Tree = {b"file": File(b"0123456789" * 1000), b"dir": {b"deep": File(b"x")}, b"link": Link(b"file")}
+TREE: Tree = {b"file": File(b"0123456789" * 1000), b"dir": {b"deep": File(b"x")}, b"link": Symlink(b"file")}
 CTX: Any = None
 
 

@@ -33,7 +33,8 @@ from tests.mount.kernel import (
     tool,
     unmount,
 )
-from tests.mount.model import File, MemoryAccessor, Tree, path
+from tests.mount.model import MemoryAccessor, path
+from tests.support.trees import File, Tree
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +92,8 @@ CHILD = """if 1:
     from pathlib import Path
     from narfs.mount.fuse import serve_mount
     from narfs.mount.view import View
-    from tests.mount.model import File, MemoryAccessor, path
+    from tests.mount.model import MemoryAccessor, path
+    from tests.support.trees import File
 
     class Telling(MemoryAccessor):
         async def read(self, start, length):

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from narfs.mount.view import View
 from tests.mount.kernel import in_namespace, mounted, needs_fuse, needs_root, python, read_tree, run, sys_
-from tests.mount.model import File, Link, MemoryAccessor, Tree, path
+from tests.mount.model import MemoryAccessor, path
+from tests.support.trees import File, Symlink, Tree, trees
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ TREE: Tree = {
     b"empty-directory": {},
     b"empty-file": File(),
     b"large": File(LARGE),
-    b"link": Link(b"bin/run"),
+    b"link": Symlink(b"bin/run"),
     b"many": {b"f%04d" % i: File(b"%d" % i) for i in range(1500)},
 }
 
@@ -120,7 +121,7 @@ async def test_link_counts_and_blocks_are_right(tmp_path: Path) -> None:
 
 
 async def test_a_store_path_may_be_a_file_or_a_symlink(tmp_path: Path) -> None:
-    async with mounted(view(file=File(b"text"), script=File(b"#!", True), link=Link(b"/nowhere")), tmp_path / "m"):
+    async with mounted(view(file=File(b"text"), script=File(b"#!", True), link=Symlink(b"/nowhere")), tmp_path / "m"):
         m = tmp_path / "m"
         assert await sys_(at(m, "file").read_bytes) == b"text"
         assert stat.S_IMODE((await sys_(os.stat, at(m, "script"))).st_mode) == 0o555
@@ -311,29 +312,20 @@ async def test_parallel_readers_of_one_file_all_get_it(tmp_path: Path) -> None:
         assert found == [LARGE] * 8
 
 
-_NAMES = st.binary(min_size=1, max_size=12).filter(lambda name: not set(name) & {0, 0x2F} and name not in (b".", b".."))
-_LEAVES = st.builds(File, st.binary(max_size=300), st.booleans()) | st.builds(
-    Link, st.binary(min_size=1, max_size=60).filter(lambda target: 0 not in target)
-)
-_TREES: st.SearchStrategy[Tree] = st.recursive(
-    _LEAVES, lambda tree: st.dictionaries(_NAMES, tree, max_size=6), max_leaves=25
-)
-
-
 @settings(
     max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(trees=st.lists(_TREES, min_size=1, max_size=5), verified=st.booleans())
-async def test_any_tree_is_shown_as_it_is(tmp_path: Path, trees: list[Tree], verified: bool) -> None:
+@given(several=st.lists(trees(), min_size=1, max_size=5), verified=st.booleans())
+async def test_any_tree_is_shown_as_it_is(tmp_path: Path, several: list[Tree], verified: bool) -> None:
     members = {
-        f"p{number}": MemoryAccessor(tree, verified=verified, inline=verified) for number, tree in enumerate(trees)
+        f"p{number}": MemoryAccessor(tree, verified=verified, inline=verified) for number, tree in enumerate(several)
     }
     for accessor in members.values():
         accessor.open.set()
     async with mounted(View.of((path(name), each) for name, each in members.items()), tmp_path / "m"):
-        for name, tree in zip(members, trees, strict=True):
+        for name, tree in zip(members, several, strict=True):
             assert await sys_(read_tree, bytes(at(tmp_path / "m", name))) == tree
 
 

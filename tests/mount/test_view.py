@@ -8,12 +8,13 @@ from narfs.errors import NotFound
 from narfs.formats.listing import Kind
 from narfs.formats.nar import max_nodes
 from narfs.mount.view import ROOT, View, directory_attributes, shown_root
-from tests.mount.model import File, Link, MemoryAccessor, Tree, path
+from tests.mount.model import MemoryAccessor, path
+from tests.support.trees import File, Symlink, Tree
 
 TREE: Tree = {
     b"bin": {b"run": File(b"#!", executable=True)},
     b"etc": {},
-    b"link": Link(b"bin/run"),
+    b"link": Symlink(b"bin/run"),
     b"text": File(b"x" * 5000),
 }
 

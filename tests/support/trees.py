@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class File:
-    contents: bytes
+    contents: bytes = b""
     executable: bool = False
 
 

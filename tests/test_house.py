@@ -41,7 +41,7 @@ OUTSIDE = {
     "bz2": {"formats/"},
     "zlib": {"formats/", "lake/", "cache/"},
     "nacl": {"formats/signature.py"},
-    "lru": {"lake/", "cache/", "engine/"},
+    "lru": {"lake/", "cache/", "engine/", "mount/"},
     "click": {"cli/"},
     "rich": {"cli/"},
     "trio": {"lake/", "cache/", "engine/", "mount/", "daemon/", "cli/"},

@@ -26,6 +26,7 @@ from narfs.formats.store_path import StorePath
 from narfs.mount.fuse.errnos import Failures, errno_of
 from narfs.mount.fuse.recall import Recall
 from narfs.mount.handles import Handles, OpenDirectory, OpenFile
+from narfs.mount.names import Names
 from narfs.mount.view import (
     BLOCK_BYTES,
     DIRECTORY_MODE,
@@ -110,6 +111,7 @@ class Handlers(pyfuse3.Operations):
         self._bytes_read = 0
         self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
+        self._names = Names()
         self._owned = (view.uid, view.gid) != (0, 0)
         self._absent = self._negative(FOREVER_S)
 
@@ -140,7 +142,7 @@ class Handlers(pyfuse3.Operations):
         accessor = attachment.accessor
         listing = accessor.listing
         if listing is not None:
-            child = listing.child(directory, name)
+            child = self._names.child(parent_inode, listing, directory, name)
             return self._absent if child is None else self._entry(attachment.attributes(listing.node(child)))
         child = await self._wait(accessor.child, directory, name)
         return self._absent if child is None else await self._unverified(attachment, child)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 _LAST_ANSWERS_S = 0.5
 """A program that asks without end must not keep the mount alive."""
+
+_STANDARD_ERROR = 2
+"""libfuse's, which knows nothing of sys.stderr."""
 
 _IDLE_TASKS = 8
 _MAX_TASKS = 2048
@@ -49,10 +54,7 @@ async def serve_mount(
     roots = Roots(view, source, waits, deadline_s=options.root_deadline_s)
     handlers = Handlers(view, roots, waits, read_deadline_s=options.read_deadline_s)
     await roots.learn_all()
-    try:
-        pyfuse3.init(handlers, str(place), options.words())
-    except RuntimeError as error:  # libfuse has written the reason to stderr
-        raise Unavailable(f"{place}: cannot be mounted; is /dev/fuse there, and fusermount3 installed?") from error
+    _mount(handlers, place, options)
     try:
         async with trio.open_nursery() as nursery:
             ended = trio.Event()
@@ -74,6 +76,37 @@ async def serve_mount(
             nursery.cancel_scope.cancel()
     finally:
         pyfuse3.close()
+
+
+def _mount(handlers: Handlers, place: Path, options: MountOptions) -> None:
+    """Mount; Unavailable with the reason, which libfuse and fusermount3 only write to standard error."""
+    kept = os.dup(_STANDARD_ERROR)
+    failure: RuntimeError | None = None
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), _STANDARD_ERROR)
+        try:
+            pyfuse3.init(handlers, str(place), options.words())
+        except RuntimeError as error:
+            failure = error
+        finally:
+            os.dup2(kept, _STANDARD_ERROR)
+            os.close(kept)
+        said.seek(0)
+        text = said.read()
+    if failure is None:
+        os.write(_STANDARD_ERROR, text)  # a warning, or another thread's
+        return
+    lines = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]
+    raise Unavailable(f"{place}: cannot be mounted: {_explained('; '.join(lines) or str(failure))}") from failure
+
+
+def _explained(reason: str) -> str:
+    """Add what to do, where the reason does not say it."""
+    if "/dev/fuse" in reason:
+        return f"{reason}; it has to be there (modprobe fuse) and open to you (mode 0666 is usual)"
+    if "exec" in reason and "fusermount3" in reason:
+        return f"{reason}; install it (package fuse3)"
+    return reason
 
 
 async def _let_pass(handlers: Handlers) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from narfs.daemon.control_server import listening
 from narfs.daemon.session import open_session
 from narfs.errors import UsageError
 from narfs.mount.fuse import serve_mount
+from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
 from narfs.mount.view import View
 
@@ -71,7 +73,18 @@ _FOR_OTHERS = frozenset({"defaults", "ro", "nosuid", "nodev", "auto", "noauto", 
 
 def run(task: Task, announcer: Announcer) -> None:
     """Serve in an event loop of one's own."""
+    _take_all_descriptors()
     event_loop.run(partial(serve, task, announcer))
+
+
+def _take_all_descriptors() -> None:
+    """Raise the soft limit of open files, 1024 in most places for the sake of select(2), to the hard one.
+
+    The cache alone keeps two for each of 256 NARs; lakes, workers and the control socket come to that.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def serve(task: Task, announcer: Announcer) -> None:
@@ -80,6 +93,8 @@ async def serve(task: Task, announcer: Announcer) -> None:
     async with trio.open_nursery() as nursery:
         # First of all: a signal that comes while the lakes are being asked must end this, and not unclean.
         nursery.start_soon(_end_on_signal, nursery.cancel_scope)
+        # Before the cache is taken: who mounts twice in one place shall hear of that and not of the cache's holder.
+        await prepare(task.mountpoint, nonempty=task.options.nonempty)
         async with open_session(task.config, if_held=task.if_cache_held) as session:
             if session.cache is None and task.if_cache_held == "uncached":
                 log.info("%s: without a cache: %s is in use", task.label, task.config.cache_dir)

@@ -88,8 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = narfs.main(given, prog_name="narfs", standalone_mode=False)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        code = error.exit_code
+    except click.ClickException as error:
+        click.echo(_in_one_line(error), err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 130
@@ -102,3 +105,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         click.echo(f"narfs: {error}", err=True)
         code = 2 if isinstance(error, UsageError) else 1
     sys.exit(code)
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    """Say what click would say in four lines."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    where = None if not isinstance(error, click.UsageError) or error.ctx is None else error.ctx.command_path
+    return f"narfs: {message}" if where is None else f"{where}: {message}; {where} --help tells more"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from narfs.cli.options import ConfigRequest, settings
+from narfs.cli.options import ASKING, READING, ConfigRequest, settings
 from narfs.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ Examples:
   narfs ls -R /nix/store/…-hello-2.12/share
 """
 )
-@settings
+@settings(*READING)
 @click.option("-R", "--recursive", is_flag=True, help="List everything below, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
 @click.argument("path", metavar="STOREPATH[/SUB]")
@@ -58,7 +58,7 @@ Examples:
   narfs cat /nix/store/…-firmware/image.bin | sha256sum
 """
 )
-@settings
+@settings(*READING)
 @click.argument("path", metavar="STOREPATH/SUB")
 def cat(request: ConfigRequest, path: str) -> None:
     """Write a file of a store path to standard output. Symlinks are followed as long as they stay in the store."""
@@ -75,7 +75,7 @@ Examples:
   narfs info --closure --json /nix/store/…-hello-2.12
 """
 )
-@settings
+@settings(*ASKING)
 @click.option("--closure", is_flag=True, help="Add up everything it refers to.")
 @click.option("--json", "as_json", is_flag=True, help="Print one object.")
 @click.argument("path", metavar="STOREPATH")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from narfs.cli.options import ConfigRequest, selection, settings
+from narfs.cli.options import SERVING, ConfigRequest, selection, settings
 from narfs.errors import NarfsError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Examples:
 Without --path, --closure, --allow and --paths-from everything in the stores is shown."""
 )
 @click.argument("mountpoint", type=click.Path(path_type=Path))
-@settings
+@settings(*SERVING)
 @selection
 @click.option(
     "--frontend",
@@ -68,6 +68,7 @@ def mount(  # noqa: PLR0917 - click hands over by name
         return
     from narfs.daemon import serving
 
+    background.log_as_daemon(with_time=not foreground)
     announcer = announcer or Announcer(None, os.environ)
     runtime = runtime_directory(os.environ)
     try:

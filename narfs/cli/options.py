@@ -31,56 +31,67 @@ class ConfigRequest:
         return load(self.given, environ=os.environ, file=self.file)
 
 
-_SETTINGS = (
-    click.option(
+_SETTINGS = {
+    "store": click.option(
         "--store",
-        "store",
         multiple=True,
         metavar="URL",
         help="A binary cache: file:///…, http(s)://… or a directory; may be given several times."
         " [default: substituters of nix.conf]",
     ),
-    click.option(
+    "trusted-public-keys": click.option(
         "--trusted-public-keys",
         metavar="KEYS",
         help="Keys that count, separated by spaces. [default: those of nix.conf]",
     ),
-    click.option(
+    "verify": click.option(
         "--verify",
         type=click.Choice(["strict", "progressive"]),
         help="strict: no byte before it was checked. progressive: as the stream passes. [default: strict]",
     ),
-    click.option("--cache-dir", metavar="DIR", help="Where fetched parts are kept. [default: ~/.cache/narfs]"),
-    click.option(
+    "cache-dir": click.option(
+        "--cache-dir",
+        metavar="DIR",
+        help="Where fetched parts are kept. [default: ~/.cache/narfs, for root /var/cache/narfs]",
+    ),
+    "cache-size": click.option(
         "--cache-size", metavar="SIZE", help="Its budget: 20G, 10%. [default: 20G, at most a tenth of the disk]"
     ),
-    click.option("--keep-free", metavar="SIZE", help="What it leaves free on its disk. [default: 5%]"),
-    click.option(
+    "keep-free": click.option("--keep-free", metavar="SIZE", help="What it leaves free on its disk. [default: 5%]"),
+    "read-deadline": click.option(
         "--read-deadline", metavar="SECONDS", help="How long a program waits for one read at most. [default: 120]"
     ),
-    click.option(
-        "--config",
-        "config_file",
-        metavar="FILE",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Settings in TOML. [default: ~/.config/narfs/config.toml, else /etc/narfs/config.toml]",
-    ),
+}
+_CONFIG_FILE = click.option(
+    "--config",
+    "config_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Settings in TOML. [default: ~/.config/narfs/config.toml, else /etc/narfs/config.toml]",
 )
 
-
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that make a Config; the command gets them as ``request``."""
-
-    @functools.wraps(command)
-    def collected(*args: Any, config_file: Path | None, **parameters: Any) -> Any:
-        given = {key: parameters.pop(key.replace("-", "_")) for key in _KEYS}
-        given = {key: value for key, value in given.items() if value not in (None, ())}
-        return command(*args, request=ConfigRequest(given, config_file), **parameters)
-
-    return functools.reduce(lambda function, option: option(function), reversed(_SETTINGS), collected)
+ASKING = ("store", "trusted-public-keys", "cache-dir")
+"""Keys of a command that reads narinfos only."""
+READING = ("store", "trusted-public-keys", "verify", "cache-dir", "cache-size", "keep-free")
+"""Keys of a command that reads contents, and keeps them."""
+SERVING = (*READING, "read-deadline")
+"""Keys of a command that mounts."""
 
 
-_KEYS = ("store", "trusted-public-keys", "verify", "cache-dir", "cache-size", "keep-free", "read-deadline")
+def settings(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options that set ``keys``, and --config; the command gets them as ``request``."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def collected(*args: Any, config_file: Path | None, **parameters: Any) -> Any:
+            given = {key: parameters.pop(key.replace("-", "_")) for key in keys}
+            given = {key: value for key, value in given.items() if value not in (None, ())}
+            return command(*args, request=ConfigRequest(given, config_file), **parameters)
+
+        options = (*(_SETTINGS[key] for key in keys), _CONFIG_FILE)
+        return functools.reduce(lambda function, option: option(function), reversed(options), collected)
+
+    return decorate
 
 
 _SELECTION = (

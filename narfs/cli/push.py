@@ -44,10 +44,15 @@ Trees of one push may mention each other; what mentions is a reference. What the
 )
 @click.option("--reference", "references", multiple=True, metavar="PATH", help="A store path that trees may mention.")
 @click.option("--compression", type=click.Choice(["zstd", "none"]), default="zstd", show_default=True)
-@click.option("--level", type=click.IntRange(1, 19), help="Of the compression: 1 is fast, 19 is small.")
+@click.option(
+    "--level",
+    type=click.IntRange(1, 19),
+    metavar="1..19",
+    help="Of the compression: 1 is fast, 19 is small. [default: 9]",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be sent.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one object.")
-@settings
+@settings()
 @click.argument("paths", nargs=-1, required=True, metavar="[NAME=]PATH...")
 def push(  # noqa: PLR0917 - click hands over by name
     request: ConfigRequest,
@@ -68,7 +73,6 @@ def push(  # noqa: PLR0917 - click hands over by name
     """
     from narfs.daemon import event_loop
     from narfs.daemon.pushing import PushRequest, run_push
-    from narfs.formats.store_path import StorePath
 
     wanted = PushRequest(
         target=target,
@@ -77,7 +81,7 @@ def push(  # noqa: PLR0917 - click hands over by name
         secret_key_file=secret_key_file,
         compression=compression,
         level=level,
-        references=tuple(map(StorePath.parse_absolute, references)),
+        references=references,
         nix_store=nix_store,
         dry_run=dry_run,
     )

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from narfs.cli.options import ConfigRequest, settings
+from narfs.cli.options import SERVING, ConfigRequest, settings
 from narfs.errors import UsageError
 
 
@@ -21,7 +21,7 @@ Examples:
 \b
 Its exit code is that of CMD; 127 if there is no such command, 126 if it cannot be run.""",
 )
-@settings
+@settings(*SERVING)
 @click.option("--closure", is_flag=True, help="Show the closure of PATH and nothing else.")
 @click.option("--allow-missing", is_flag=True, help="Run even if no store has all of the closure.")
 @click.argument("path")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from narfs.cli.output import print_json
+from narfs.cli.output import print_json, print_line
 
 
 @click.command(
@@ -36,14 +36,9 @@ def status(mountpoint: Path | None, as_json: bool) -> None:
 
 
 def _print_table(told: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=Text(told["mount"]["label"]), title_justify="left", show_header=False, box=None, padding=(0, 2))
+    print_line(os.fsencode(told["mount"]["label"]))
     for name, value in _rows(told):
-        table.add_row(name, Text(value))
-    Console(highlight=False, soft_wrap=True).print(table)
+        print_line(os.fsencode(f"  {name:<11}{value}"))
 
 
 def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
@@ -54,10 +49,10 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     ratio = summary["hit_ratio"]
     rows = [
         ("process", f"{mount['pid']}, narfs {mount['version']}, up {mount['uptime_s']:.0f} s"),
-        ("view", f"{kind}, {mount['paths']} paths, {mount['verified_paths']} verified"),
+        ("view", f"{kind}, {_counted(mount['paths'], 'path')}, {mount['verified_paths']} verified"),
         ("verify", told["serves"]["verify"]),
-        ("fetched", f"{in_words(summary['fetched_bytes'])} in {summary['fetched_requests']} requests"),
-        ("served", f"{in_words(summary['served_bytes'])} in {summary['served_reads']} reads"),
+        ("fetched", f"{in_words(summary['fetched_bytes'])} in {_counted(summary['fetched_requests'], 'request')}"),
+        ("served", f"{in_words(summary['served_bytes'])} in {_counted(summary['served_reads'], 'read')}"),
         ("hit ratio", "no reads yet" if ratio is None else f"{ratio:.1%}"),
         ("in flight", str(summary["in_flight"])),
         (
@@ -75,6 +70,13 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     for url, lake in told["lakes"]["lakes"].items():
         rest = ", resting" if url in told["lakes"]["resting"] else ""
         rows.append(
-            ("store", f"{url}: {in_words(lake['received_bytes_total'])}, {lake['requests_total']} requests{rest}")
+            (
+                "store",
+                f"{url}: {in_words(lake['received_bytes_total'])}, {_counted(lake['requests_total'], 'request')}{rest}",
+            )
         )
     return rows
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -6,6 +6,7 @@ asked for, and what the parent was given on standard input the child can still r
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -29,6 +30,18 @@ def inherited_announcer(environ: MutableMapping[str, str]) -> Announcer | None:
     fd = int(number)
     os.set_inheritable(fd, False)
     return Announcer(fd, environ)
+
+
+def log_as_daemon(*, with_time: bool) -> None:
+    """Have the log tell what comes and goes, and when: whoever reads it was not there.
+
+    What a service manager or a terminal takes down has its time already.
+    """
+    root = logging.getLogger()
+    root.setLevel(min(root.level, logging.INFO))
+    if with_time:
+        for handler in root.handlers:
+            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
 
 
 def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str]) -> None:

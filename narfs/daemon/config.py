@@ -7,6 +7,7 @@ A key has one name everywhere: ``cache-size`` in the TOML file is ``--cache-size
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,7 +131,9 @@ def with_settings(config: Config, settings: Mapping[str, object], *, origin: str
     fields: dict[str, Any] = {}
     for key, value in settings.items():
         if key not in KEYS:
-            raise UsageError(f"{origin}: unknown key {key!r}; known are {', '.join(sorted(KEYS))}")
+            alike = get_close_matches(key, KEYS, n=1)
+            hint = f"did you mean {alike[0]}?" if alike else f"known are {', '.join(sorted(KEYS))}"
+            raise UsageError(f"{origin}: unknown key {key!r}; {hint}")
         field, read = KEYS[key]
         try:
             fields[field] = read(value)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from narfs.daemon.event_loop import most_telling
+from narfs.daemon.selection import PathName
 from narfs.engine.nix_store import NixStore
 from narfs.engine.push import push
 from narfs.engine.push_sources import find_sources
-from narfs.errors import UsageError
+from narfs.errors import FormatError, UsageError
 from narfs.formats.signature import SecretKey
 from narfs.lake.settings import LakeSettings
 from narfs.lake.upstreams import open_lakes
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PushRequest:
-    """What is pushed and where to. ``nix_store`` is Nix's URL of the store that store paths are taken from."""
+    """What is pushed and where to, as it was typed. ``nix_store`` is the Nix store that store paths are taken from."""
 
     target: str
     arguments: tuple[str, ...]
@@ -33,7 +34,7 @@ class PushRequest:
     secret_key_file: Path | None
     compression: str
     level: int | None
-    references: tuple[StorePath, ...]
+    references: tuple[str, ...]
     nix_store: str | None
     dry_run: bool
 
@@ -41,6 +42,7 @@ class PushRequest:
 async def run_push(config: Config, request: PushRequest, progress: Callable[[PushProgress], None]) -> PushReport:
     """Push; the lake is opened with the credentials and certificates of ``config``, not its stores."""
     key = None if request.secret_key_file is None else _read_key(request.secret_key_file)
+    references = tuple(map(_reference, request.references))
     sources = await find_sources(request.arguments, NixStore(request.nix_store), closure=request.closure)
     settings = LakeSettings(
         stall_deadline_s=config.stall_deadline_s, netrc_file=config.netrc_file, ssl_cert_file=config.ssl_cert_file
@@ -53,7 +55,7 @@ async def run_push(config: Config, request: PushRequest, progress: Callable[[Pus
                 sources,
                 key=key,
                 compression=request.compression,
-                references=request.references,
+                references=references,
                 progress=progress,
                 dry_run=request.dry_run,
                 **level,
@@ -67,3 +69,12 @@ def _read_key(file: Path) -> SecretKey:
         return SecretKey.parse(file.read_text(encoding="ascii", errors="replace").strip())
     except OSError as error:
         raise UsageError(f"{file}: the secret key cannot be read: {error.strerror}") from error
+    except FormatError as error:
+        raise UsageError(f"{file}: is no secret key: expected {error.expected}, found {error.found}") from error
+
+
+def _reference(text: str) -> StorePath:
+    path = PathName.parse(text).path
+    if path is None:
+        raise UsageError(f"{text}: the whole store path is needed here, not only its hash")
+    return path

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import resource
 import select
 import signal
 import socket
@@ -47,7 +49,8 @@ def test_status_names_what_was_fetched_and_served(program: Program) -> None:
         assert told["lakes"]["lakes"][program.lake.url]["requests_total"] == summary["fetched_requests"]
         for_people = program.output("status").decode()
         assert str(place) in for_people
-        assert "8 B in 1 reads" in for_people
+        assert "8 B in 1 read\n" in for_people
+        assert not any(line.endswith(" ") for line in for_people.splitlines())
     assert program.output("status") == b"nothing is mounted\n"
     assert program.run("status", str(place))[0] == 1
 
@@ -86,7 +89,7 @@ def test_missing_members_fail_the_mount_and_are_listed(program: Program) -> None
     [
         (["--cache-size", "lots"], 2, "cache-size"),
         (["--path", "nonsense"], 2, "nonsense"),
-        (["-o", "no_such_option"], 1, "cannot be mounted"),
+        (["-o", "no_such_option"], 1, "unknown option(s): `-o no_such_option'"),
     ],
 )
 def test_the_child_s_failure_is_the_parent_s(program: Program, arguments: list[str], code: int, complaint: str) -> None:
@@ -122,6 +125,31 @@ def test_one_cache_directory_has_one_mount_and_the_second_names_its_holder(progr
         program.output("mount", *program.stores, "--cache-dir", str(program.home / "second"), str(other))
         assert len(json.loads(program.output("status", "--json"))) == 2
         program.output("umount", str(other))
+
+
+def test_a_second_mount_in_the_same_place_hears_of_that_and_not_of_the_cache(program: Program) -> None:
+    with program.mounted() as place:
+        code, _, said = program.run("mount", *program.stores, str(place))
+        assert (code, said) == (2, f"narfs: {place}: narfs is mounted there already; narfs umount {place}\n")
+
+
+def test_a_daemon_may_open_as_many_files_as_the_system_allows(program: Program) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(256, soft), hard))
+    try:
+        with program.mounted() as place:
+            assert resource.prlimit(_status(program, place)["mount"]["pid"], resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_log_of_a_daemon_says_when_it_came_and_went(program: Program) -> None:
+    with program.mounted() as place:
+        pass
+    (log,) = (program.home / "state_home/narfs").iterdir()
+    came, went = log.read_text().splitlines()
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\dT[\d:]+[+-]\d{{4}} INFO {place}: mounted", came)
+    assert went.endswith(f"{place}: unmounted")
 
 
 def test_an_unusable_cache_directory_is_done_without(program: Program) -> None:

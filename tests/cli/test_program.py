@@ -69,6 +69,10 @@ def test_the_version_is_the_package_s() -> None:
         ["run", "0c6kzph7l0dcbfmjap64f0czdafn3b7x", "--", "true"],
         ["run", "/nix/store/0c6kzph7l0dcbfmjap64f0czdafn3b7x-x", "--closure"],
         ["push", "--to", "/nowhere", "--secret-key-file", "absent", "tree"],
+        ["push", "--to", "/nowhere", "--secret-key-file", __file__, "tree"],
+        ["push", "--to", "/nowhere", "--reference", "x", "tree"],
+        ["push", "--store", "/nowhere", "tree"],
+        ["info", "--read-deadline", "3", "x"],
     ],
 )
 def test_usage_errors_exit_2(
@@ -80,7 +84,21 @@ def test_usage_errors_exit_2(
         main(arguments)
     out, said = capsys.readouterr()
     assert (exited.value.code, out) == (2, "")
-    assert said.count("\n") == 1 or said.startswith("Usage:")
+    assert (said.count("\n"), said[:5]) == (1, "narfs")
+
+
+def test_a_mistyped_option_is_named_with_what_may_have_been_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["mount", "--stor", "x", "/mnt"])
+    said = capsys.readouterr().err
+    assert said == "narfs mount: No such option '--stor'. Did you mean '--store'?; narfs mount --help tells more\n"
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main([])
+    assert exited.value.code == 2
+    assert "Commands:" in capsys.readouterr().err
 
 
 def test_an_expected_failure_is_one_line_and_a_traceback_only_for_who_asks(program: Program) -> None:

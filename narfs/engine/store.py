@@ -136,5 +136,5 @@ async def open_store(
         try:
             yield Store(Means(nursery, upstreams, cache, workers, trust))
         finally:
-            await workers.aclose()
+            workers.close()
             nursery.cancel_scope.cancel()

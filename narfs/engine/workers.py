@@ -22,7 +22,7 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -39,7 +39,8 @@ _log = logging.getLogger(__name__)
 
 _RECEIVE_BYTES = 256 * 1024
 _STUCK_S = 60.0
-"""A worker that takes no byte for so long hangs (in its disk, most likely); one piece is at most a second of work."""
+"""A worker that takes no byte, or says none while an answer is due, for so long hangs (in its disk, most likely): one
+piece is at most a second of work, and it reports every 8 MiB that pass."""
 _EXIT_GRACE_S = 5.0
 """How long a worker may take to notice that its socket closed before it is killed."""
 
@@ -73,7 +74,12 @@ class Ticket:
     async def finish(self) -> bytes:
         """Say that the blob is complete; give the encoded NarIndex, or raise what the pass failed with."""
         await self._worker.send(pack(Say.END, self._number))
-        await self.ended.wait()
+        while not self.ended.is_set():
+            heard = self._worker.heard_total
+            with trio.move_on_after(_STUCK_S):
+                await self.ended.wait()
+            if not self.ended.is_set() and self._worker.heard_total == heard:
+                self._worker.give_up()
         if isinstance(self.outcome, bytes):
             return self.outcome
         assert self.outcome is not None  # noqa: S101 - ended is only set with an outcome
@@ -106,6 +112,8 @@ class _WorkerProcess:
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
         self._sending = trio.Lock()
         self.tickets: dict[int, Ticket] = {}
+        self.heard_total = 0
+        """Bytes that it has said, about any pass: its sign of life."""
         self.alive = True
 
     async def send(self, message: bytes) -> None:
@@ -120,8 +128,7 @@ class _WorkerProcess:
                 except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     raise Unavailable("a worker process ended in the middle of a pass") from error
             if scope.cancelled_caught:
-                self.alive = False
-                self._process.kill()
+                self.give_up()
                 raise Unavailable(f"a worker process took nothing for {_STUCK_S:.0f} s and was ended")
 
     async def receive(self) -> None:
@@ -129,6 +136,7 @@ class _WorkerProcess:
         incoming = bytearray()
         try:
             while data := await self._stream.receive_some(_RECEIVE_BYTES):
+                self.heard_total += len(data)
                 incoming += data
                 self._take_messages(incoming)
         except trio.BrokenResourceError:
@@ -138,26 +146,35 @@ class _WorkerProcess:
             self._process.kill()
         finally:
             self.alive = False
-            for ticket in list(self.tickets.values()):
-                ticket.end(Unavailable("a worker process ended in the middle of a pass"))
+            self._fail_passes("a worker process ended in the middle of a pass")
             with trio.CancelScope(shield=True):
                 await self._reap()
 
-    async def end(self) -> None:
-        """Ask the process to end, by closing our half; ``receive`` notices and reaps it."""
+    def give_up(self) -> None:
+        """Kill a process that hangs. It may take its time to die (in its disk, say), so its passes fail here."""
         self.alive = False
-        with trio.CancelScope(shield=True):
-            try:
-                await self._stream.send_eof()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return
+        self._process.kill()
+        self._fail_passes(f"a worker process gave no sign of life for {_STUCK_S:.0f} s and was ended")
+
+    def end(self) -> None:
+        """Ask the process to end, by closing our half; ``receive`` notices and reaps it.
+
+        Not ``send_eof``, which refuses while somebody sends: a sender is to notice it as well.
+        """
+        self.alive = False
+        with suppress(OSError):
+            self._stream.socket.shutdown(socket.SHUT_WR)
+
+    def _fail_passes(self, why: str) -> None:
+        for ticket in self.tickets.values():
+            ticket.end(Unavailable(why))
 
     async def _reap(self) -> None:
-        with trio.move_on_after(_EXIT_GRACE_S):
-            await trio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
-        if self._process.poll() is None:
+        for _ in range(2):
+            with trio.move_on_after(_EXIT_GRACE_S):
+                await trio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
+                break
             self._process.kill()
-            self._process.wait()
         await self._stream.aclose()
 
     def _take_messages(self, incoming: bytearray) -> None:
@@ -214,11 +231,11 @@ class Workers:
                 with trio.CancelScope(shield=True):
                     await worker.send(pack(Say.ABORT, number))
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """End all processes; their nursery waits until they are gone."""
         self._closed = True
         for process in self._processes:
-            await process.end()
+            process.end()
 
     def _least_busy(self) -> _WorkerProcess:
         if self._closed:

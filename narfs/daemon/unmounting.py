@@ -9,7 +9,7 @@ from pathlib import Path
 
 from narfs.daemon import control, linux
 from narfs.errors import NotFound, TooSlow, Unavailable, UsageError
-from narfs.mount.mountpoint import mounted_at
+from narfs.mount.mountpoint import mounted_at, place_of
 
 _GOODBYE_S = 30.0
 """Bounds how long the daemon may take after it has agreed: it closes its cache and answers what is in flight."""
@@ -17,7 +17,7 @@ _GOODBYE_S = 30.0
 
 def unmount(mountpoint: Path, runtime: Path) -> None:
     """Unmount what narfs mounted there and return when its process has ended; NotFound if there is nothing."""
-    place = os.path.realpath(mountpoint)
+    place = place_of(mountpoint)
     for socket in control.sockets(runtime, place):
         if _asked(socket):
             return
@@ -37,16 +37,20 @@ def _asked(socket: Path) -> bool:
     except ProcessLookupError:
         socket.unlink(missing_ok=True)
         return False
+    advice = f"kill -KILL {pid}, then narfs umount clears what is left"
     try:
         control.ask(socket, "unmount")
-        if not select.select([process], [], [], _GOODBYE_S)[0]:
-            raise TooSlow(f"process {pid} agreed to unmount and is still there after {_GOODBYE_S:.0f} s; kill it")
+        gone = bool(select.select([process], [], [], _GOODBYE_S)[0])
+    except TooSlow as error:
+        raise TooSlow(f"process {pid} does not answer; {advice}") from error
     except Unavailable:
         if socket.exists():
             raise
         return False
     finally:
         os.close(process)
+    if not gone:
+        raise TooSlow(f"process {pid} agreed to unmount and is still there after {_GOODBYE_S:.0f} s; {advice}")
     return True
 
 

@@ -42,6 +42,14 @@ def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
     return found
 
 
+def place_of(mountpoint: Path) -> str:
+    """Give the real path of a mountpoint without a question to what is mounted there, which may answer never."""
+    parent, name = os.path.split(os.path.abspath(mountpoint))  # noqa: PTH100 - resolve() would look at it
+    place = os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - as os.path gave it
+    mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")
+    return place if mounted_at(mountinfo, place) else os.path.realpath(mountpoint)
+
+
 async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
     """Give the absolute place, fit to be mounted on; UsageError says what is wrong with it."""
     place = Path(await _ask(mountpoint, os.path.realpath))

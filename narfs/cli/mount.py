@@ -59,12 +59,14 @@ def mount(  # noqa: PLR0917 - click hands over by name
     from narfs.daemon import background
     from narfs.daemon.directories import log_directory, runtime_directory
     from narfs.daemon.readiness import Announcer
+    from narfs.mount.mountpoint import place_of
 
-    place = os.path.realpath(mountpoint)
+    place = place_of(mountpoint)
     announcer = background.inherited_announcer(os.environ)
     if announcer is None and not foreground:
         log_file = log_directory(os.environ) / f"mount{place.replace('/', '-')}.log"
-        background.start(sys.argv[1:], log_file=log_file, environ=os.environ)
+        for warning in background.start(sys.argv[1:], log_file=log_file, environ=os.environ):
+            click.echo(f"narfs: {warning}", err=True)
         return
     from narfs.daemon import serving
 

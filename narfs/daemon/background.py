@@ -44,8 +44,8 @@ def log_as_daemon(*, with_time: bool) -> None:
             handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
 
 
-def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str]) -> None:
-    """Run ``narfs`` with ``arguments`` as a daemon; raises what it failed with, and returns when it serves."""
+def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str]) -> list[str]:
+    """Run ``narfs`` with ``arguments`` as a daemon; gives its warnings when it serves, raises what it failed with."""
     try:
         log_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         log = log_file.open("ab")
@@ -66,9 +66,10 @@ def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str
         )
     os.close(writing)
     try:
-        wait_ready(reading, deadline_s=READY_DEADLINE_S, log=f"its log is {log_file}")
+        warnings = wait_ready(reading, deadline_s=READY_DEADLINE_S, log=f"its log is {log_file}")
     except BaseException:
         child.terminate()
         child.wait()
         raise
     child.returncode = 0  # It outlives us: nobody shall complain that it was not waited for.
+    return warnings

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 from narfs.errors import NarfsError, TooSlow, Unavailable, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 READY_DEADLINE_S = 600.0
 """Bounds the start, which for a closed View means all its narinfos; a lake without progress gives up much earlier."""
 
-_READY = {"ready": True}
 _PIPE_PART_BYTES = 4096
 
 
@@ -31,10 +30,10 @@ class Announcer:
         self._fd = fd
         self._environ = environ
 
-    def ready(self) -> None:
-        """Say that the mount is usable."""
+    def ready(self, warnings: Sequence[str] = ()) -> None:
+        """Say that the mount is usable, and what whoever made it should know."""
         notify_systemd("READY=1", self._environ)
-        self._say(_READY)
+        self._say({"ready": True, "warnings": list(warnings)})
 
     def failed(self, error: NarfsError) -> bool:
         """Say why it never will be; False if nobody hears it there."""
@@ -53,8 +52,8 @@ class Announcer:
         return True
 
 
-def wait_ready(fd: int, *, deadline_s: float, log: str) -> None:
-    """Wait at the parent's end until the child serves; raise what it failed with. Closes ``fd``."""
+def wait_ready(fd: int, *, deadline_s: float, log: str) -> list[str]:
+    """Wait at the parent's end until the child serves; give its warnings, raise what it failed with. Closes ``fd``."""
     said = b""
     until = time.monotonic() + deadline_s
     with os.fdopen(fd, "rb", buffering=0) as pipe:
@@ -69,8 +68,9 @@ def wait_ready(fd: int, *, deadline_s: float, log: str) -> None:
     if not said:
         raise Unavailable(f"the daemon ended before the mount was usable; {log}")
     message = json.loads(said)
-    if message == _READY:
-        return
+    if "ready" in message:
+        warnings: list[str] = message["warnings"]
+        return warnings
     kind = UsageError if message["usage"] else Unavailable
     raise kind(message["failed"])
 

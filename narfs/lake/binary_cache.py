@@ -53,6 +53,11 @@ class BinaryCache:
         """Whether ``priority`` is final."""
         return self.url.priority is not None or self._info is not None
 
+    @property
+    def trouble(self) -> Unavailable | None:
+        """Why nix-cache-info could not be read when that was last tried."""
+        return self._info_trouble if self._info is None else None
+
     async def info(self) -> CacheInfo:
         """Read nix-cache-info, once. UsageError if the lake is for another store directory than /nix/store.
 

@@ -94,11 +94,13 @@ class Program:
         return out
 
     @contextmanager
-    def mounted(self, *arguments: str, given: bytes = b"") -> Iterator[Path]:
+    def mounted(self, *arguments: str, given: bytes = b"", warned: str = "") -> Iterator[Path]:
         """Mount in the background, and unmount whatever became of it."""
         place = self.home / "mnt"
         place.mkdir(exist_ok=True)
-        self.output("mount", *self.stores, *arguments, str(place), given=given)
+        code, out, said = self.run("mount", *self.stores, *arguments, str(place), given=given)
+        assert (code, out, said.count("\n")) == (0, b"", 1 if warned else 0), said
+        assert warned in said
         try:
             yield place
         finally:

@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from narfs.daemon import control
+from narfs.daemon.asking import all_status
+from narfs.daemon.unmounting import unmount
+from narfs.errors import TooSlow
 from tests.cli.program import finish, needs_fuse
 
 if TYPE_CHECKING:
@@ -114,6 +118,27 @@ def test_a_store_for_another_directory_is_refused(program: Program) -> None:
     assert "/gnu/store" in said
 
 
+def test_a_store_that_does_not_answer_is_told_of_when_mounting(program: Program) -> None:
+    nowhere = f"file://{program.home}/nowhere"
+    with program.mounted("--store", nowhere, warned=f"{nowhere}: cannot be used as a binary cache"):
+        pass
+
+
+def test_a_daemon_that_hangs_is_named_and_can_be_got_rid_of(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "DEADLINE_S", 0.1)
+    with program.mounted() as place:
+        pid = _status(program, place)["mount"]["pid"]
+        runtime = program.home / "runtime_dir/narfs"
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with pytest.raises(TooSlow, match=f"kill -KILL {pid}"):
+                unmount(place, runtime)
+            assert all_status(runtime) == []
+        finally:
+            os.kill(pid, signal.SIGKILL)
+        program.output("umount", str(place))
+
+
 def test_one_cache_directory_has_one_mount_and_the_second_names_its_holder(program: Program) -> None:
     other = program.home / "other"
     other.mkdir()
@@ -154,7 +179,7 @@ def test_the_log_of_a_daemon_says_when_it_came_and_went(program: Program) -> Non
 
 def test_an_unusable_cache_directory_is_done_without(program: Program) -> None:
     (program.home / "cache").write_text("not a directory")
-    with program.mounted("--cache-dir", str(program.home / "cache")) as place:
+    with program.mounted("--cache-dir", str(program.home / "cache"), warned="everything is fetched anew") as place:
         assert (program.at(place, program.library) / "motto").read_bytes() == b"be lazy\n"
         assert _status(program, place)["cache"] is None
     (log,) = (program.home / "state_home/narfs").iterdir()

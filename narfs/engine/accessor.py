@@ -50,7 +50,7 @@ _TRIES = 4
 
 
 class NarAccessor:
-    """One NAR. Made by ``Store.accessor``, one for each NarHash; lives as long as the Store."""
+    """One NAR. Made by ``Store.accessor``, one for each NarHash and NarSize; lives as long as the Store."""
 
     def __init__(self, means: Means, described: Described, cached: CachedNar | None) -> None:
         self.nar_hash = described.narinfo.nar_hash

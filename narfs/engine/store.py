@@ -45,7 +45,7 @@ class Store:
         self._means = means
         self._described: LRU[str, Described] = LRU(_DESCRIBED_KEPT)
         self._describing: Flights[str, Described] = Flights(means.nursery)
-        self._accessors: dict[bytes, NarAccessor] = {}
+        self._accessors: dict[tuple[bytes, int], NarAccessor] = {}
 
     @property
     def means(self) -> Means:
@@ -75,13 +75,19 @@ class Store:
         return await self._describing.result(hash_part, lambda: self._describe(hash_part))
 
     async def accessor(self, described: Described) -> NarAccessor:
-        """Give the accessor of the NAR; nothing is fetched by this. Paths with the same NarHash share one."""
-        nar_hash, cache = described.narinfo.nar_hash, self._means.cache
+        """Give the accessor of the NAR; nothing is fetched by this. Paths with the same NarHash and NarSize share one.
+
+        The NarSize of a content-addressed path is not signed. So a wrong one fails by itself, whatever the cache has.
+        """
+        narinfo, cache = described.narinfo, self._means.cache
+        key = (narinfo.nar_hash, narinfo.nar_size)
         cached = None
-        if nar_hash not in self._accessors and cache is not None:
-            cached = await cache.load(nar_hash)
-        if (accessor := self._accessors.get(nar_hash)) is None:
-            accessor = self._accessors[nar_hash] = NarAccessor(self._means, described, cached)
+        if key not in self._accessors and cache is not None:
+            cached = await cache.load(narinfo.nar_hash)
+            if cached is not None and cached.index.nar_size != narinfo.nar_size:
+                cached = None
+        if (accessor := self._accessors.get(key)) is None:
+            accessor = self._accessors[key] = NarAccessor(self._means, described, cached)
         return accessor
 
     async def find(self, path: StorePath) -> NarAccessor:

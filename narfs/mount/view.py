@@ -97,7 +97,7 @@ class View:
         self._attachments: list[Attachment] = []
         self._bases: list[int] = []
         self._by_name: dict[bytes, Attachment] = {}
-        self._shared_bases: dict[bytes, Inode] = {}
+        self._shared_bases: dict[tuple[bytes, int], Inode] = {}
         self._next = _FIRST_RANGE
 
     @classmethod
@@ -121,7 +121,8 @@ class View:
             return known
         base = Inode(self._next)
         self._next += max_nodes(accessor.nar_size)
-        attachment = Attachment(path, accessor, base, self._shared_bases.setdefault(accessor.nar_hash, base))
+        shared_base = self._shared_bases.setdefault((accessor.nar_hash, accessor.nar_size), base)
+        attachment = Attachment(path, accessor, base, shared_base)
         self._attachments.append(attachment)
         self._bases.append(base)
         self._by_name[name] = attachment

@@ -13,6 +13,7 @@ from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, Unavailable
 from narfs.formats.compression import KNOWN
 from narfs.formats.listing import Kind
 from narfs.formats.signature import SecretKey
+from narfs.formats.store_path import make_source_path
 from narfs.offsets import NarOffset
 from tests.engine.conftest import contents, read_tree
 from tests.support.faults import Fault, Stall
@@ -167,6 +168,25 @@ async def test_a_dead_lake_is_trouble_and_not_absence(house: House, server: Serv
     async with house.open(server.url) as store:
         with pytest.raises(Unavailable):
             await store.find(member.path)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["when the cache has the NAR", "when nothing is cached"])
+async def test_a_stranger_s_nar_size_is_not_believed_and_harms_nobody_with_the_same_nar(
+    house: House, cached: bool
+) -> None:
+    member = house.lake.add("honest", TREE)
+    path = make_source_path("another-name", member.narinfo.nar_hash)
+    lie = house.lake.add("lie", {}).narinfo.nar_size
+    house.lake.put(replace(member.narinfo, path=path, nar_size=lie, signatures=()))
+    if cached:
+        async with house.open() as store:
+            await read_tree(await store.find(member.path))
+    async with house.open() as store:
+        liar = await store.find(path)
+        with pytest.raises((Corrupt, FormatError)):
+            await read_tree(liar)
+        assert liar.listing is None, "inodes were set aside for a NAR of that size"
+        assert await read_tree(await store.find(member.path)) == TREE
 
 
 class TestTrust:

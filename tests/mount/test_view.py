@@ -61,6 +61,14 @@ def test_paths_with_the_same_nar_share_files_but_not_directories() -> None:
         assert shared == (node.kind is not Kind.DIRECTORY)
 
 
+def test_paths_that_disagree_on_the_nar_size_share_nothing() -> None:
+    honest, liar = MemoryAccessor(TREE), MemoryAccessor(TREE, verified=False)
+    liar.nar_size = 100
+    one, two = View.of([(path("one"), liar), (path("two"), honest)]).attachments
+    assert one.shared_base == one.base
+    assert two.shared_base == two.base
+
+
 @pytest.mark.parametrize("inode", [0, 1, 2, 15, 10**9])
 def test_a_foreign_inode_is_not_found(inode: int) -> None:
     view = View.of([(path("one"), MemoryAccessor(TREE))])

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
 from narfs.engine.passes import Pass
@@ -203,6 +204,7 @@ class NarAccessor:
         finally:
             self._pass = None
         self._backoff_s = _FIRST_BACKOFF_S
+        self._described = passing.described
         self._take(index, cached)
 
     def _take(self, index: NarIndex, cached: CachedNar | None) -> None:
@@ -243,7 +245,7 @@ class NarAccessor:
 
     async def _peek(self) -> Root:
         self._means.counters.peeks += 1
-        self._root = root = await peek(self._described)
+        self._root = root = await from_anywhere(self._means, self._described, peek)
         if self._means.cache is not None:
             self._means.cache.catalog.keep_root(self.nar_hash, root.kind, executable=root.executable, size=root.size)
         return root

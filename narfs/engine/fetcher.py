@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.flights import Flight, take_off
 from narfs.engine.ranges import Chunks, RangeRequest, fetch, has_ranges, plan
 from narfs.engine.restream import Restream
@@ -38,12 +39,13 @@ class Fetcher:
         self._flights: dict[int, Flight[Chunks]] = {}
         self._restream: Restream | None = None
         self.has_ranges = has_ranges(index, described.narinfo)
-        """Whether parts of the blob can be fetched by themselves; no longer once the lake sent a wrong one."""
+        """Whether parts of the blob can be fetched by themselves; no longer once a lake sent a wrong one, or only
+        another lake, with another blob, answers: the NAR then passes as a whole."""
 
     async def read(self, start: NarOffset, length: int, cached: CachedNar | None) -> bytes | None:
         """Give ``length`` bytes from ``start``; what ``cached`` has is not fetched, what is fetched goes there.
 
-        None: something was evicted from the cache before it could be read; ask again.
+        None: something was evicted from the cache before it could be read, or ``has_ranges`` has changed; ask again.
         """
         wanted = self._index.grid.covering(start, length)
         missing = wanted if cached is None else cached.missing(start, length)
@@ -89,11 +91,16 @@ class Fetcher:
 
     async def _fetch_range(self, request: RangeRequest, cached: CachedNar | None) -> Chunks:
         try:
-            chunks = await fetch(self._described, self._index, request)
+            chunks = await from_anywhere(self._means, self._described, partial(self._fetch_from, request))
         except (Corrupt, FormatError) as error:
             self._means.counters.corrupt += 1
             self.has_ranges = False
-            raise Unavailable(f"{self._described.narinfo.path.base_name}: a range of the blob: {error}") from error
+            _log.warning("%s: a range of the blob: %s", self._described.narinfo.path.base_name, error)
+            return {}
+        except Unavailable:
+            if self.has_ranges:
+                raise
+            return {}
         self._means.counters.range_fetches += 1
         self._means.counters.range_fetched_nar_bytes += sum(map(len, chunks.values()))
         if cached is not None:
@@ -102,6 +109,16 @@ class Fetcher:
                     await cached.write(chunk, data)
             except CacheUnusable as error:
                 _log.debug("chunks not kept: %s", error)
+        return chunks
+
+    async def _fetch_from(self, request: RangeRequest, described: Described) -> Chunks:
+        """Fetch what was planned for one place of the NAR from this one, if its blob is of the same form."""
+        narinfo = described.narinfo
+        if narinfo.compression != self._described.narinfo.compression or not has_ranges(self._index, narinfo):
+            self.has_ranges = False
+            raise Unavailable(f"{described.lake.url}: has {narinfo.path.base_name} in another form")
+        chunks = await fetch(described, self._index, request)
+        self._described = described
         return chunks
 
     async def _fetch_stream(self, chunks: range) -> Chunks:

@@ -3,7 +3,8 @@
 Rule 1: under strict nothing of a pass is shown but its root's kind and size; under progressive the tree is, growing.
 Rule 2: a pass is served by one lake. Under strict another lake with the same NarHash takes over from the beginning
 when it fails; under progressive it does not, because bytes of the first one may have been seen.
-Rule 3: a cache that cannot take the NAR does not fail the pass: it begins again without one, and the index remains.
+Rule 3: a cache that cannot take the NAR does not fail the pass: it begins again without one, and the index remains. If
+the NAR was compared before the cache failed, the index is all that is needed.
 """
 
 from __future__ import annotations
@@ -13,19 +14,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.engine.means import Described
+from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.trust import Verify
 from narfs.engine.wire import Order
-from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable
+from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError
 from narfs.formats.growing import GrowingListing
 from narfs.formats.index import NarIndex
 
 if TYPE_CHECKING:
     from narfs.cache.chunk_cache import CachedNar, Draft
-    from narfs.engine.means import Means
+    from narfs.engine.means import Described, Means
     from narfs.formats.nar import Root
-    from narfs.formats.narinfo import NarInfo
-    from narfs.lake.binary_cache import BinaryCache
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +34,8 @@ class Pass:
 
     def __init__(self, means: Means, described: Described) -> None:
         self._means = means
-        self._described = described
+        self.described = described
+        """Where the NAR comes from."""
         self._progress = trio.Event()
         self.progressive = means.trust.verify is Verify.PROGRESSIVE
         self.root: Root | None = None
@@ -54,10 +54,10 @@ class Pass:
     async def run(self) -> tuple[NarIndex, CachedNar | None]:
         """Stream, check and keep the NAR; raise what stopped it."""
         self._means.counters.passes_begun += 1
-        path = self._described.narinfo.path
+        path = self.described.narinfo.path
         _log.debug("pass started: %s", path.base_name)
         try:
-            result = await self._run_on_any_lake()
+            result = await from_anywhere(self._means, self.described, self._run_on, may_move=lambda: not self.seen)
         except NarfsError as error:
             self._means.counters.passes_failed += 1
             if isinstance(error, (Corrupt, FormatError)):
@@ -87,36 +87,11 @@ class Pass:
         self._progress.set()
         self._progress = trio.Event()
 
-    async def _run_on_any_lake(self) -> tuple[NarIndex, CachedNar | None]:
-        tried: list[Described] = []
-        described = self._described
-        while True:
-            try:
-                return await self._run_on(described)
-            except (Unavailable, Corrupt, FormatError) as error:
-                tried.append(described)
-                another = None if self.progressive and self.seen else await self._another(tried)
-                if another is None:
-                    raise
-                _log.warning("%s; trying %s", error, another.lake.url)
-                described = another
-
-    async def _another(self, tried: list[Described]) -> Described | None:
-        """Find another place of the same NAR: another lake, or the same one under a new URL."""
-        wanted = self._described.narinfo
-
-        def accept(lake: BinaryCache, narinfo: NarInfo) -> bool:
-            same = (narinfo.nar_hash, narinfo.nar_size) == (wanted.nar_hash, wanted.nar_size)
-            return same and all((lake, narinfo.url) != (each.lake, each.narinfo.url) for each in tried)
-
-        try:
-            return Described(*await self._means.upstreams.narinfo(wanted.path.hash_part, accept))
-        except NarfsError:
-            return None
-
     async def _run_on(self, described: Described) -> tuple[NarIndex, CachedNar | None]:
+        self.described = described
         narinfo, cache = described.narinfo, self._means.cache
         direct = narinfo.compression == "none"
+        index = None
         try:
             if cache is not None:
                 with await cache.begin(narinfo.nar_hash, narinfo.nar_size) as draft:
@@ -124,7 +99,8 @@ class Pass:
                     return index, await draft.commit(index, random_access=direct or index.frames is not None)
         except CacheUnusable as error:
             _log.warning("%s: serving uncached: %s", narinfo.path.base_name, error)
-        index = await self._stream(described, None)
+        if index is None:
+            index = await self._stream(described, None)
         try:
             if cache is not None:
                 return index, await cache.keep_index(index, random_access=direct)

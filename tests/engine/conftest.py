@@ -92,3 +92,11 @@ async def contents(accessor: NarAccessor, *names: bytes) -> bytes:
         node = child
     found = await accessor.node(node)
     return await accessor.read(NarOffset(found.nar_offset), found.size)
+
+
+async def lose(accessor: NarAccessor, chunks: range) -> None:
+    """Let the cache lose some chunks, as eviction does."""
+    cached = accessor._cached
+    assert cached is not None
+    for chunk in chunks:
+        cached._states[chunk] = 0

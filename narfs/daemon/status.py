@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from narfs import __version__
+from narfs.lake.store_url import StoreUrl
 from narfs.lake.upstreams import UpstreamsStatistics
 
 if TYPE_CHECKING:
@@ -134,7 +135,17 @@ def summarize(requests: MountStatistics | None, cache: CacheStatistics | None, l
 
 
 def _serves(config: Config) -> Serves:
-    return Serves(config.store, tuple(map(str, config.trusted_public_keys)), config.verify.value)
+    return Serves(
+        tuple(map(_without_credentials, config.store)), tuple(map(str, config.trusted_public_keys)), config.verify.value
+    )
+
+
+def _without_credentials(store: str) -> str:
+    """Write a store's URL in one way, with what narfs understands of its parameters: it is shown, and compared."""
+    url = StoreUrl.parse(store)
+    parameters = {"priority": url.priority, "trusted": url.trusted or None, "optional": url.optional or None}
+    given = [f"{name}={value:d}" for name, value in parameters.items() if value is not None]
+    return f"{url}?{'&'.join(given)}" if given else str(url)
 
 
 def as_json(value: Any) -> Any:

@@ -15,6 +15,7 @@ noticed. Under progressive a mismatch is for ever, because somebody may have rea
 
 from __future__ import annotations
 
+import logging
 import math
 from contextlib import suppress
 from functools import partial
@@ -42,10 +43,14 @@ if TYPE_CHECKING:
     from narfs.formats.listing import NarListing, Node
     from narfs.offsets import NarOffset
 
+_log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 _FIRST_BACKOFF_S = 1.0
 _LONGEST_BACKOFF_S = 60.0
+_CLAIM_BELIEVED_S = 2.0
+"""A mount lets the kernel believe a claim for one second."""
 _TRIES = 4
 """Rounds of one read: chunks can be evicted between fetch and read, but not for ever."""
 
@@ -196,13 +201,14 @@ class NarAccessor:
     async def _run(self, passing: Pass) -> None:
         try:
             index, cached = await passing.run()
-            self._check_claim(index)
+            await self._outlive_claim(_root_of(index))
         except NarfsError as error:
             seen = passing.progressive and isinstance(error, Corrupt | FormatError)
             self._remember(error, math.inf if seen else self._backoff_s)
             raise
         finally:
             self._pass = None
+            passing.wake()
         self._backoff_s = _FIRST_BACKOFF_S
         self._described = passing.described
         self._take(index, cached)
@@ -212,10 +218,18 @@ class NarAccessor:
         self._index, self._cached = index, cached
         self._fetcher = Fetcher(self._means, self._described, index)
 
-    def _check_claim(self, index: NarIndex) -> None:
-        """Refuse a NAR whose root is not what its first kilobytes claimed: the kernel was told the claim."""
-        if self._root is not None and self._root != _root_of(index):
-            raise Corrupt(f"the lake first claimed that the root node is {self._root}, then sent {_root_of(index)}")
+    async def _outlive_claim(self, root: Root) -> None:
+        """If the kernel was told something else of the root node, show nothing below it until that was forgotten."""
+        claimed, self._root = self._root, root
+        if claimed not in (None, root):
+            _log.warning(
+                "%s: the lake first claimed %s of its root node, it is %s",
+                self._described.narinfo.path.base_name,
+                claimed,
+                root,
+            )
+            self._keep_root(root)
+            await trio.sleep(_CLAIM_BELIEVED_S)
 
     # Chunks that the cache does not have.
 
@@ -245,10 +259,15 @@ class NarAccessor:
 
     async def _peek(self) -> Root:
         self._means.counters.peeks += 1
-        self._root = root = await from_anywhere(self._means, self._described, peek)
+        root = await from_anywhere(self._means, self._described, peek)
+        if self._root is None:  # else a pass was faster, and knows better
+            self._root = root
+            self._keep_root(root)
+        return self._root
+
+    def _keep_root(self, root: Root) -> None:
         if self._means.cache is not None:
             self._means.cache.catalog.keep_root(self.nar_hash, root.kind, executable=root.executable, size=root.size)
-        return root
 
     # What failed.
 

@@ -64,8 +64,6 @@ class Pass:
                 self._means.counters.corrupt += 1
             _log.error("%s: %s", path.base_name, error)
             raise
-        finally:
-            self._wake()
         self._means.counters.passes_verified += 1
         _log.debug("pass complete: %s", path.base_name)
         return result
@@ -73,7 +71,7 @@ class Pass:
     def on_root(self, root: Root) -> None:
         """Take what the NAR claims its root node to be."""
         self.root = root
-        self._wake()
+        self.wake()
 
     def on_passed(self, nar_bytes: int, delta: bytes) -> None:
         """Take how far the NAR is written and what its tree grew by."""
@@ -81,9 +79,10 @@ class Pass:
         if self.growing is not None:
             self.growing.apply(delta)
             self.seen = True
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let all who wait for progress look again; whoever runs the pass does so at its end."""
         self._progress.set()
         self._progress = trio.Event()
 

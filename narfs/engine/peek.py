@@ -1,6 +1,6 @@
 """Kind and size of a NAR's root node from its first kilobytes: what a lookup in the root needs before verification.
 
-It is a claim of the lake's. Nothing but the kind and the size is ever shown of it, and the verified NAR must agree.
+It is a claim of the lake's. Nothing but the kind and the size is ever shown of it, and the verified NAR puts it right.
 """
 
 from __future__ import annotations

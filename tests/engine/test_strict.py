@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from tests.support.server import serve
 from tests.support.trees import ODD_TREE, File, Symlink, Tree
 
 if TYPE_CHECKING:
+    from narfs.engine.accessor import NarAccessor
     from tests.engine.conftest import House
     from tests.support.server import Server
 
@@ -78,6 +80,33 @@ async def test_before_the_last_byte_was_checked_only_kind_and_size_of_the_root_a
         assert accessor.read_nowait(NarOffset(0), 1) is None
         stall.released.set()
     assert len(server.asked("/nar/*")) == 1
+
+
+@pytest.mark.parametrize("evicted", [False, True], ids=["at once", "after a restart without the NAR"])
+async def test_a_root_node_that_was_first_claimed_wrongly_is_put_right_when_the_kernel_has_forgotten_the_claim(
+    house: House, server: Server, mock_clock: trio.testing.MockClock, evicted: bool
+) -> None:
+    tree = File(bytes(100_000))
+    member = house.lake.add("file", tree, Recipe("none"))
+    server.on("/nar/*", Fault(flip_at=88), times=1)  # the lowest byte of the length
+    async with house.open(server.url) as store:
+        assert (await (await store.find(member.path)).peek()).size == 100_001
+        if not evicted:
+            await put_right(await store.find(member.path), tree, mock_clock)
+    async with house.open(server.url) as store:
+        if evicted:
+            await put_right(await store.find(member.path), tree, mock_clock)
+        root = (await store.find(member.path)).root
+        assert root is not None
+        assert root.size == 100_000
+
+
+async def put_right(accessor: NarAccessor, tree: Tree, mock_clock: trio.testing.MockClock) -> None:
+    begun = trio.current_time()
+    mock_clock.autojump_threshold = 0.05
+    assert await read_tree(accessor) == tree
+    mock_clock.autojump_threshold = math.inf
+    assert trio.current_time() - begun > 1
 
 
 async def test_a_thousand_readers_of_one_path_are_one_pass(house: House, server: Server) -> None:

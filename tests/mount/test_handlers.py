@@ -10,6 +10,7 @@ import trio
 from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError
 
 from narfs import errors
+from narfs.engine import accessor
 from narfs.errors import Closing, Corrupt, NarfsError, Unavailable, Untrusted
 from narfs.mount.fuse import Handlers
 from narfs.mount.fuse.errnos import ERRNOS
@@ -83,6 +84,10 @@ async def test_what_only_a_peek_told_is_valid_for_a_second() -> None:
     assert (await ops.getattr(ROOT_INODE, CTX)).attr_timeout == UNVERIFIED_S
     accessor.verify()
     assert (await lookup(ops, "one")).entry_timeout == FOREVER_S
+
+
+def test_the_engine_waits_until_the_kernel_has_forgotten_a_wrong_claim() -> None:
+    assert accessor._CLAIM_BELIEVED_S > UNVERIFIED_S
 
 
 async def test_absence_is_an_entry_without_inode() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from narfs.daemon.selection import Selection
+
+log = logging.getLogger(__name__)
 
 
 @click.command(
@@ -81,8 +84,10 @@ def mount(  # noqa: PLR0917 - click hands over by name
             os.chdir("/")  # a daemon must not keep the directory it was started in from being unmounted
         serving.run(task, announcer)
     except NarfsError as error:
-        announcer.failed(error)
-        raise
+        if not announcer.failed(error):
+            raise
+        log.error("%s", error)  # noqa: TRY400 - an expected failure, which the parent says too
+        sys.exit(1)
 
 
 @click.command()

@@ -115,7 +115,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                     handlers.append(serving)
                     gc.freeze()  # what is loaded stays: a full collection took 11 ms over it, in the middle of service
                     log.info("%s: mounted", task.label)
-                    announcer.ready(_warnings(task, session))
+                    announcer.ready(_warnings(session))
 
                 source = None if view.closed else session.store
                 await serve_mount(view, task.mountpoint, source=source, options=task.options, on_ready=ready)
@@ -123,16 +123,14 @@ async def serve(task: Task, announcer: Announcer) -> None:
     log.info("%s: unmounted", task.label)
 
 
-def _warnings(task: Task, session: Session) -> list[str]:
+def _warnings(session: Session) -> list[str]:
     """Say what is tolerated, but should not have to be looked up in the log by whoever has just mounted."""
     warnings = [
         f"{trouble}; it is asked again when needed" for lake in session.lakes.lakes if (trouble := lake.trouble)
     ]
     for warning in warnings:
         log.warning("%s", warning)
-    if session.cache is None and task.if_cache_held == "refuse":  # logged with its reason when it was tried
-        warnings.append(f"cache {task.config.cache_dir} cannot be used, the log says why; everything is fetched anew")
-    return warnings
+    return warnings if session.cache_trouble is None else [*warnings, session.cache_trouble]
 
 
 async def _view(session: Session, selection: Selection) -> View:

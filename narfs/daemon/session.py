@@ -41,6 +41,8 @@ class Session:
     lakes: Upstreams
     cache: ChunkCache | None
     store: Store
+    cache_trouble: str | None
+    """Why there is no cache, if it was to be one and failed."""
 
     async def describe(self, name: PathName) -> Described:
         """Give the trusted narinfo of what somebody named."""
@@ -74,16 +76,16 @@ async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]
     try:
         async with AsyncExitStack() as opened:
             lakes = await opened.enter_async_context(open_lakes(config.store, settings))
-            cache = await _open_cache(config, opened, if_held)
+            cache, trouble = await _open_cache(config, opened, if_held)
             store = await opened.enter_async_context(open_store(lakes, cache, trust, worker_count=os.cpu_count() or 1))
-            yield Session(config, lakes, cache, store)
+            yield Session(config, lakes, cache, store, trouble)
     except BaseExceptionGroup as group:
         # The nurseries inside are no business of the caller's: he gets the failure that he can catch by name.
         raise most_telling(group) from group
 
 
-async def _open_cache(config: Config, opened: AsyncExitStack, if_held: str) -> ChunkCache | None:
-    """Take the cache directory, or warn once that there is none."""
+async def _open_cache(config: Config, opened: AsyncExitStack, if_held: str) -> tuple[ChunkCache | None, str | None]:
+    """Take the cache directory, or say why it cannot be used."""
     nursery = await opened.enter_async_context(trio.open_nursery())
     try:
         disk_bytes = _disk_bytes(config.cache_dir)
@@ -95,13 +97,14 @@ async def _open_cache(config: Config, opened: AsyncExitStack, if_held: str) -> C
         )
     except CacheHeld as held:
         if if_held == "uncached":
-            return None
+            return None, None
         raise CacheHeld(f"{held}; unmount that, or give another --cache-dir", pid=held.pid) from held
     except (CacheUnusable, OSError) as error:
-        log.warning("%s; everything is fetched anew each time it is read", error)
-        return None
+        trouble = f"{error}; everything is fetched anew each time it is read"
+        log.warning("%s", trouble)
+        return None, trouble
     opened.push_async_callback(cache.aclose)
-    return cache
+    return cache, None
 
 
 def _disk_bytes(directory: Path) -> int:

@@ -187,7 +187,8 @@ class NarAccessor:
     async def _read_draft(self, passing: Pass, start: NarOffset, length: int) -> bytes | None:
         while passing is self._pass:
             if passing.draft is not None and passing.passed >= start + length:
-                return await passing.draft.read(start, length)
+                with suppress(CacheUnusable):  # the pass meets it too, and goes on without a cache
+                    return await passing.draft.read(start, length)
             await passing.wait_progress()
         return None
 
@@ -203,8 +204,8 @@ class NarAccessor:
             index, cached = await passing.run()
             await self._outlive_claim(_root_of(index))
         except NarfsError as error:
-            seen = passing.progressive and isinstance(error, Corrupt | FormatError)
-            self._remember(error, math.inf if seen else self._backoff_s)
+            poisoned = passing.seen and isinstance(error, Corrupt | FormatError)
+            self._remember(error, math.inf if poisoned else self._backoff_s)
             raise
         finally:
             self._pass = None

@@ -97,6 +97,13 @@ async def test_absence_is_an_entry_without_inode() -> None:
         assert (entry.st_ino, entry.entry_timeout) == (0, FOREVER_S)
 
 
+async def test_absence_from_a_nar_that_is_still_passing_is_believed_for_a_second() -> None:
+    passing = MemoryAccessor(TREE, verified=False)
+    passing.open.set()
+    entry = await lookup(closed(one=passing), "one", b"nothing")
+    assert (entry.st_ino, entry.entry_timeout) == (0, UNVERIFIED_S)
+
+
 async def test_absence_in_an_open_view_is_believed_as_long_as_the_lakes_allow() -> None:
     source = MemorySource(absent_s=17)
     ops = handlers(View(closed=False), source)

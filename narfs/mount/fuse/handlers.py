@@ -145,7 +145,9 @@ class Handlers(pyfuse3.Operations):
             child = self._names.child(parent_inode, listing, directory, name)
             return self._absent if child is None else self._entry(attachment.attributes(listing.node(child)))
         child = await self._wait(accessor.child, directory, name)
-        return self._absent if child is None else await self._unverified(attachment, child)
+        if child is None:
+            return self._negative(_validity(attachment))
+        return await self._unverified(attachment, child)
 
     async def _lookup_in_root(self, name: bytes) -> EntryAttributes:
         attachment = self.view.named(name)

@@ -18,7 +18,7 @@ from narfs.mount.view import shown_root
 if TYPE_CHECKING:
     from narfs.formats.listing import Node
     from narfs.formats.store_path import StorePath
-    from narfs.mount.accessor import PathSource
+    from narfs.mount.accessor import Accessor, PathSource
     from narfs.mount.view import Attachment, View
     from narfs.mount.waits import Waits
 
@@ -78,14 +78,22 @@ class Roots:
             raise Unavailable(f"{path.path}: this view has nowhere to look for it")
         accessor = await self._source.find(path)
         if shown_root(accessor) is None:
-            await accessor.peek()
+            await _peek(path, accessor)
         return self._view.attach(path, accessor)
 
     async def _learn(self, attachment: Attachment) -> None:
         try:
-            await self._waits.within(self._deadline_s, attachment.accessor.peek)
+            await self._waits.within(self._deadline_s, _peek, attachment.path, attachment.accessor)
         except NarfsError as error:
             attachment.trouble = error
         else:
             attachment.trouble = None
         self._retry_at[attachment] = trio.current_time() + _RETRY_S
+
+
+async def _peek(path: StorePath, accessor: Accessor) -> None:
+    """Learn the kind of a root node; what is wrong with the bytes of a NAR is told with the name of its path."""
+    try:
+        await accessor.peek()
+    except FormatError as error:
+        raise Corrupt(f"{path.base_name}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ def ls(request: ConfigRequest, path: str, recursive: bool, as_json: bool) -> Non
     from narfs.daemon import event_loop, reading
     from narfs.daemon.selection import PathName
 
+    _say_failures_once()
     entries = event_loop.run(partial(reading.list_path, request.load(), PathName.parse(path), recursive=recursive))
     if as_json:
         print_json([entry.facts() for entry in entries.found])
@@ -65,6 +67,7 @@ def cat(request: ConfigRequest, path: str) -> None:
     from narfs.daemon import event_loop, reading
     from narfs.daemon.selection import PathName
 
+    _say_failures_once()
     event_loop.run(partial(reading.copy_contents, request.load(), PathName.parse(path), sys.stdout.buffer))
 
 
@@ -102,3 +105,10 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def _say_failures_once() -> None:
+    """Keep a pass over a NAR from logging what the command fails with and says itself."""
+    passes = logging.getLogger("narfs.engine.passes")
+    if not passes.isEnabledFor(logging.INFO):
+        passes.setLevel(logging.CRITICAL)

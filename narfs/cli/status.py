@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     kind = "closed" if mount["closed"] else "open"
     ratio = summary["hit_ratio"]
     rows = [
-        ("process", f"{mount['pid']}, narfs {mount['version']}, up {mount['uptime_s']:.0f} s"),
+        ("process", f"{mount['pid']}, narfs {mount['version']}, up {timedelta(seconds=int(mount['uptime_s']))}"),
         ("view", f"{kind}, {_counted(mount['paths'], 'path')}, {mount['verified_paths']} verified"),
         ("verify", told["serves"]["verify"]),
         ("fetched", f"{in_words(summary['fetched_bytes'])} in {_counted(summary['fetched_requests'], 'request')}"),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from narfs.errors import NotFound, Unavailable
+from narfs.errors import Corrupt, FormatError, NotFound, Unavailable
 from narfs.formats.listing import Kind
 from narfs.offsets import FileOffset, in_nar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterator
     from pathlib import Path
 
     from narfs.daemon.session import Session
@@ -89,25 +90,38 @@ class NarTrees:
         accessor, node = await self._find(file.path, file.parts)
         start = (await accessor.node(node)).nar_offset
         for offset in range(0, file.size, PIECE_BYTES):
-            yield await accessor.read(in_nar(start, FileOffset(offset)), min(PIECE_BYTES, file.size - offset))
+            with _named(file.path):
+                piece = await accessor.read(in_nar(start, FileOffset(offset)), min(PIECE_BYTES, file.size - offset))
+            yield piece
 
     async def _find(self, path: StorePath, parts: tuple[bytes, ...]) -> tuple[NarAccessor, int]:
         accessor = await self._session.store.find(path)
         node = 0
         for name in parts:
             child = None
-            if (await accessor.node(node)).kind is Kind.DIRECTORY:
-                child = await accessor.child(node, name)
+            with _named(path):
+                if (await accessor.node(node)).kind is Kind.DIRECTORY:
+                    child = await accessor.child(node, name)
             if child is None:
                 raise NotFound(f"{shown(path, parts)}: no such file or directory")
             node = child
         return accessor, node
 
     async def _describe(self, accessor: NarAccessor, node: int, path: StorePath, parts: tuple[bytes, ...]) -> Entry:
-        found = await accessor.node(node)
+        with _named(path):
+            found = await accessor.node(node)
         target = await accessor.target(node) if found.kind is Kind.SYMLINK else None
         size = 0 if found.kind is Kind.DIRECTORY else found.size
         return Entry(path, parts, found.kind, found.executable, size, target)
+
+
+@contextmanager
+def _named(path: StorePath) -> Iterator[None]:
+    """Tell what is wrong with the bytes of a NAR with the name of its path."""
+    try:
+        yield
+    except (Corrupt, FormatError) as error:
+        raise Corrupt(f"{path.base_name}: {error}") from error
 
 
 class MountedTrees:

@@ -16,7 +16,7 @@ from narfs.errors import Corrupt, FormatError, NarfsError, Unavailable, Untruste
 from narfs.mount.view import shown_root
 
 if TYPE_CHECKING:
-    from narfs.formats.listing import Node
+    from narfs.formats.listing import Shape
     from narfs.formats.store_path import StorePath
     from narfs.mount.accessor import Accessor, PathSource
     from narfs.mount.view import Attachment, View
@@ -52,11 +52,11 @@ class Roots:
             async for attachment in self._asked:
                 nursery.start_soon(self._learn, attachment)
 
-    def show(self, attachment: Attachment) -> Node:
-        """Give the root node of a path from memory, or raise its trouble. Not a checkpoint."""
-        node = shown_root(attachment.accessor)
-        if node is not None:
-            return node
+    def show(self, attachment: Attachment) -> Shape:
+        """Tell of the root node of a path from memory, or raise its trouble. Not a checkpoint."""
+        shape = shown_root(attachment.accessor)
+        if shape is not None:
+            return shape
         trouble = attachment.trouble
         if not isinstance(trouble, _FINAL) and trio.current_time() >= self._retry_at.get(attachment, 0.0):
             self._retry_at[attachment] = math.inf  # until this try has ended

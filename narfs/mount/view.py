@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, NewType
 
 from narfs.errors import NarfsError, NotFound
-from narfs.formats.listing import Kind, Node
-from narfs.formats.nar import Root, max_nodes
-from narfs.offsets import NarOffset
+from narfs.formats.listing import Kind
+from narfs.formats.nar import max_nodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from narfs.formats.listing import Shape
     from narfs.formats.store_path import StorePath
     from narfs.mount.accessor import Accessor
 
@@ -78,13 +78,13 @@ class Attachment:
         """Give the inode number of a node."""
         return Inode((self.base if kind is _DIRECTORY else self.shared_base) + node)
 
-    def attributes(self, node: Node) -> Attributes:
+    def attributes(self, node: int, shape: Shape) -> Attributes:
         """Describe a node as stat() does."""
-        kind, size = node.kind, node.size
+        kind, executable, size, subdirectories = shape
         if kind is _DIRECTORY:
-            return directory_attributes(Inode(self.base + node.id), entries=size, subdirectories=node.subdirectories)
-        mode = _LINK_MODE if kind is _SYMLINK else _EXECUTABLE_MODE if node.executable else _FILE_MODE
-        return Attributes(Inode(self.shared_base + node.id), mode, 1, size, _blocks(size))
+            return directory_attributes(Inode(self.base + node), entries=size, subdirectories=subdirectories)
+        mode = LINK_MODE if kind is _SYMLINK else EXECUTABLE_MODE if executable else FILE_MODE
+        return Attributes(Inode(self.shared_base + node), mode, 1, size, _blocks(size))
 
 
 class View:
@@ -144,31 +144,18 @@ class View:
         directories = sum(
             1
             for attachment in self._attachments
-            if (root := shown_root(attachment.accessor)) is None or root.kind is _DIRECTORY
+            if (shape := shown_root(attachment.accessor)) is None or shape[0] is _DIRECTORY
         )
         return directory_attributes(ROOT, entries=len(self._attachments), subdirectories=directories)
 
 
-def shown_root(accessor: Accessor) -> Node | None:
-    """Give the root node of a NAR as well as it is known now: verified, from a peek, or not at all."""
+def shown_root(accessor: Accessor) -> Shape | None:
+    """Tell of the root node what is known: verified, from a peek (then a directory looks empty), or nothing."""
     if accessor.listing is not None:
-        return accessor.listing.node(0)
-    root = accessor.root
-    return None if root is None else _peeked(root)
-
-
-def _peeked(root: Root) -> Node:
-    """Show what a peek told: a directory looks empty and a file lies nowhere until the NAR is verified."""
-    size = 0 if root.kind is _DIRECTORY else root.size
-    return Node(
-        id=0,
-        kind=root.kind,
-        executable=root.executable,
-        nar_offset=NarOffset(0),
-        size=size,
-        parent=0,
-        subdirectories=0,
-    )
+        return accessor.listing.shape(0)
+    if (root := accessor.root) is None:
+        return None
+    return root.kind, root.executable, 0 if root.kind is _DIRECTORY else root.size, 0
 
 
 def directory_attributes(inode: Inode, *, entries: int, subdirectories: int) -> Attributes:
@@ -182,7 +169,8 @@ def _blocks(size: int) -> int:
     return (size + BLOCK_BYTES - 1) // BLOCK_BYTES * (BLOCK_BYTES // 512)
 
 
-_FILE_MODE = stat.S_IFREG | 0o444
-_EXECUTABLE_MODE = stat.S_IFREG | 0o555
+FILE_MODE = stat.S_IFREG | 0o444
+EXECUTABLE_MODE = stat.S_IFREG | 0o555
 DIRECTORY_MODE = stat.S_IFDIR | 0o555
-_LINK_MODE = stat.S_IFLNK | 0o777
+LINK_MODE = stat.S_IFLNK | 0o777
+MODES = (FILE_MODE, EXECUTABLE_MODE, DIRECTORY_MODE, LINK_MODE)

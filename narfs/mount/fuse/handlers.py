@@ -32,8 +32,10 @@ from narfs.mount.view import (
     DIRECTORY_MODE,
     LINKS,
     LINKS_NAME,
+    MODES,
     ROOT,
     TIME_NS,
+    Attributes,
     directory_attributes,
     shown_root,
 )
@@ -44,8 +46,9 @@ if TYPE_CHECKING:
 
     from pyfuse3 import FileHandleT, FileNameT, FlagT, InodeT, ReaddirToken, RequestContext
 
+    from narfs.formats.listing import NarListing
     from narfs.mount.roots import Roots
-    from narfs.mount.view import Attachment, Attributes, View
+    from narfs.mount.view import Attachment, View
     from narfs.mount.waits import Waits
 
 P = ParamSpec("P")
@@ -114,6 +117,7 @@ class Handlers(pyfuse3.Operations):
         self._names = Names()
         self._owned = (view.uid, view.gid) != (0, 0)
         self._absent = self._negative(FOREVER_S)
+        self._entries = {mode: self._entry(Attributes(ROOT, mode, 1, 0, 0)) for mode in MODES}
 
     def statistics(self) -> MountStatistics:
         """Count what was asked and what was answered."""
@@ -143,7 +147,7 @@ class Handlers(pyfuse3.Operations):
         listing = accessor.listing
         if listing is not None:
             child = self._names.child(parent_inode, listing, directory, name)
-            return self._absent if child is None else self._entry(attachment.attributes(listing.node(child)))
+            return self._absent if child is None else self._verified(attachment, listing, child)
         child = await self._wait(accessor.child, directory, name)
         if child is None:
             return self._negative(_validity(attachment))
@@ -167,12 +171,11 @@ class Handlers(pyfuse3.Operations):
         return self._root_entry(attachment)
 
     def _root_entry(self, attachment: Attachment) -> EntryAttributes:
-        node = self._roots.show(attachment)
-        return self._entry(attachment.attributes(node), _validity(attachment))
+        return self._entry(attachment.attributes(0, self._roots.show(attachment)), _validity(attachment))
 
     async def _unverified(self, attachment: Attachment, node: int) -> EntryAttributes:
         found = await self._wait(attachment.accessor.node, node)
-        return self._entry(attachment.attributes(found), _validity(attachment))
+        return self._entry(attachment.attributes(node, found.shape), _validity(attachment))
 
     @_answers
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
@@ -185,7 +188,7 @@ class Handlers(pyfuse3.Operations):
         attachment, node = self.view.at(inode)
         listing = attachment.accessor.listing
         if listing is not None:
-            return self._entry(attachment.attributes(listing.node(node)))
+            return self._verified(attachment, listing, node)
         return self._root_entry(attachment) if node == 0 else await self._unverified(attachment, node)
 
     @_answers
@@ -278,9 +281,9 @@ class Handlers(pyfuse3.Operations):
                 if not readdir_reply(token, child.path.base_name.encode("ascii"), self._listed_root(child), position):
                     return
         elif (listing := attachment.accessor.listing) is not None:
-            name_of, node_of, attributes_of, entry_of = listing.name, listing.node, attachment.attributes, self._entry
+            name_of, entry_of = listing.name, self._verified
             for position, child in enumerate(directory.children[start - 2 :], start + 1):
-                if not readdir_reply(token, name_of(child), entry_of(attributes_of(node_of(child))), position):
+                if not readdir_reply(token, name_of(child), entry_of(attachment, listing, child), position):
                     return
         else:
             for position, child in enumerate(directory.children[start - 2 :], start + 1):
@@ -298,10 +301,10 @@ class Handlers(pyfuse3.Operations):
 
     def _listed_root(self, attachment: Attachment) -> EntryAttributes:
         """Describe a child of the root; one of unknown kind has no mode, so the kernel lists it and asks later."""
-        node = shown_root(attachment.accessor)
-        if node is None:
+        shape = shown_root(attachment.accessor)
+        if shape is None:
             return self._unlooked(attachment.base, 0)
-        return self._entry(attachment.attributes(node), _validity(attachment))
+        return self._entry(attachment.attributes(0, shape), _validity(attachment))
 
     @_answers
     async def releasedir(self, fh: FileHandleT) -> None:
@@ -339,6 +342,16 @@ class Handlers(pyfuse3.Operations):
 
     def _wait(self, ask: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> Awaitable[T]:
         return self._waits.within(self._read_deadline_s, ask, *args)
+
+    def _verified(self, attachment: Attachment, listing: NarListing, node: int) -> EntryAttributes:
+        """Describe a verified node in the one entry kept for its mode; good until the next await, which is long enough.
+
+        A new entry with all its fields costs 1.5 µs, for each name of each listing; these four 0.2.
+        """
+        inode, mode, nlink, size, blocks = attachment.attributes(node, listing.shape(node))
+        entry = self._entries[mode]
+        entry.st_ino, entry.st_nlink, entry.st_size, entry.st_blocks = inode, nlink, size, blocks
+        return entry
 
     def _entry(self, attributes: Attributes, valid_s: float = FOREVER_S) -> EntryAttributes:
         entry = EntryAttributes()

@@ -108,7 +108,7 @@ class Broken:
 
 async def test_a_cache_disk_that_fails_under_a_reader_makes_it_wait_and_not_fail(house: House, server: Server) -> None:
     member = house.lake.add("tree", TREE, Recipe("none"))
-    stall = Stall(after=2_000_000)
+    stall = Stall(after=2_500_000)  # pieces of 1 MiB come to the worker
     server.on("/nar/*", Fault(stall=stall), times=1)
     async with house.open(server.url, verify=Verify.PROGRESSIVE) as store, trio.open_nursery() as readers:
         accessor = await store.find(member.path)

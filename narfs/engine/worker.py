@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -20,9 +21,13 @@ from narfs.formats.listing import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import BinaryIO
 
 _REPORT_EVERY_BYTES = 8 * 1024 * 1024
 """How often a strict pass reports: often enough for a progress bar and for the stall clock, 0.1 % of a core."""
+
+_MESSAGES_AHEAD = 4
+"""Messages, of at most 1 MiB, read while an older one is worked on."""
 
 _NICENESS = 5
 """The mount answers programs that wait; a pass is ahead of them. They must win when there are fewer cores than work."""
@@ -94,15 +99,17 @@ class Worker:
         self._passes: dict[int, WorkerPass] = {}
 
     def serve(self) -> None:
-        """Serve until the other end closes."""
-        with self._peer.makefile("rb", buffering=1024 * 1024) as incoming:
-            while len(header := incoming.read(HEADER.size)) == HEADER.size:
-                kind, number, length = HEADER.unpack(header)
-                payload = incoming.read(length)
-                if len(payload) < length:
-                    return
+        """Serve until the other end closes.
+
+        Messages are read ahead in a thread: the loop brings the next bytes while these are being decompressed.
+        """
+        with self._peer.makefile("rb") as incoming, ThreadPoolExecutor(1) as reader:
+            ahead = deque(reader.submit(_read_message, incoming) for _ in range(_MESSAGES_AHEAD))
+            while (message := ahead.popleft().result()) is not None:
+                ahead.append(reader.submit(_read_message, incoming))
+                kind, number, payload = message
                 try:
-                    self._obey(Say(kind), number, payload)
+                    self._obey(kind, number, payload)
                 except Exception as error:  # noqa: BLE001 - one bad pass must not end the others; the loop logs it
                     self._end(number)
                     self._say(number, Say.FAILED, failure_to_bytes(error))
@@ -129,6 +136,15 @@ class Worker:
     def _end(self, number: int) -> None:
         if (ended := self._passes.pop(number, None)) is not None:
             ended.close()
+
+
+def _read_message(incoming: BinaryIO) -> tuple[Say, int, bytes] | None:
+    """Read one message; None when the other end has closed, also in the middle of one."""
+    if len(header := incoming.read(HEADER.size)) < HEADER.size:
+        return None
+    kind, number, length = HEADER.unpack(header)
+    payload = incoming.read(length)
+    return None if len(payload) < length else (Say(kind), number, payload)
 
 
 def main() -> None:

@@ -38,6 +38,9 @@ FRAMED = ("xz", "zstd")
 XZ_TAIL_BYTES = 1 << 20
 """The end of an xz blob in which its index is looked for: 100 000 blocks and more; 24 MiB each in the wild."""
 
+FRAME_MAX_BYTES = 32 << 20
+"""NAR bytes of the largest frame that is fetched by itself, for it is held in memory: 24 MiB is the most seen (xz)."""
+
 _HEADER = struct.Struct("<8sQQ")  # compression, blob_size, bounds
 _BOUNDS_FREE = 1024
 _FRAME_MEAN_MIN_BYTES = 4096
@@ -145,11 +148,13 @@ class FrameRecorder:
         nar.append(nar_end)
 
     def finish(self, compression: str, blob_size: int) -> FrameTable | None:
-        """Give the table, or None if the blob is one solid frame or its frames are too small to be worth a table."""
+        """Give the table; None if the blob is one solid frame, or its frames are too small or too large to be used."""
         blob, nar = self._blob, self._nar
         if len(nar) > 1 and nar[-2] == nar[-1]:  # behind the last frame: a seek table, say
             del blob[-1], nar[-1]
         if not self._worthwhile or len(nar) < 3 or (len(nar) == 3 and nar[1] == 0):
+            return None
+        if max(map(int.__sub__, nar[1:], nar)) > FRAME_MAX_BYTES:
             return None
         return FrameTable(compression, blob_size, blob, nar)
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from narfs.errors import FormatError, UsageError
 from narfs.formats.compression import KNOWN, PIECE_BYTES, decoder, encoder
-from narfs.formats.frames import FrameTable, decode_frame
+from narfs.formats.frames import FRAME_MAX_BYTES, FrameRecorder, FrameTable, decode_frame
 from narfs.formats.quote import quote
 from narfs.offsets import NarOffset, NarSpan
 
@@ -298,6 +298,14 @@ def test_solid_blobs_have_no_frames() -> None:
     assert learn("xz", two_streams, 2 * len(SMALL)) is None
     one_frame = skippable(b"before") + COMPRESS["zstd"](NAR) + skippable(b"behind")
     assert learn("zstd", one_frame, len(NAR)) is None
+
+
+@pytest.mark.parametrize(("largest", "used"), [(FRAME_MAX_BYTES, True), (FRAME_MAX_BYTES + 1, False)])
+def test_frames_too_large_to_be_held_in_memory_make_no_table(largest: int, used: bool) -> None:
+    recorder = FrameRecorder()
+    for end, nar_end in ((100, 1000), (200, 1000 + largest), (300, 2000 + largest)):
+        recorder.end_frame(end, nar_end)
+    assert (recorder.finish("zstd", 300) is not None) == used
 
 
 def test_frames_of_a_few_bytes_are_not_worth_a_table() -> None:

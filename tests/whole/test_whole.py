@@ -177,3 +177,18 @@ async def test_everything_read_once_needs_no_lake_after_a_restart(house: House) 
         for path in paths:
             assert await as_program(read_from_disk, place / path.base_name) == TREE
     assert house.server.log == []
+
+
+async def test_pages_of_a_stream_that_broke_off_and_was_never_compared_are_taken_back(house: House) -> None:
+    member = house.lake.add("tree", {b"a": File(NOISE), b"z": File(NOISE[::-1])}, Recipe("none"))
+    stall = Stall(after=len(member.nar) - 10_000)
+    house.server.on("/nar/*", Fault(), times=1)  # the peek
+    house.server.on("/nar/*", Fault(stall=stall, flip_at=1000, cut_after=len(member.nar) - 5_000), times=1)
+    house.server.on("/nar/*", Fault(status=500), times=1)
+    async with house.mounted(verify=Verify.PROGRESSIVE) as (place, store):
+        file = place / member.path.base_name / "a"
+        assert await as_program(read_whole, file) != NOISE, "a wrong byte is what progressive allows"
+        stall.released.set()
+        await comes_true(lambda: store.statistics().counters.passes_failed == 1)
+        await trio.sleep(1.1)  # what failed is remembered for a second
+        assert await as_program(read_whole, file) == NOISE

@@ -48,13 +48,13 @@ class Recall:
     async def _watch(self, accessor: Accessor) -> None:
         try:
             await accessor.settle()
-        except (Corrupt, FormatError):
+        except NarfsError as error:
+            # Also if the pass broke off: nobody has compared what was read, and the next one may bring something else.
             inodes = self._opened[accessor]
-            _log.warning("taking back the pages of %d files that are not what was promised", len(inodes))
+            if isinstance(error, (Corrupt, FormatError)):
+                _log.warning("taking back the pages of %d files that are not what was promised", len(inodes))
             # In a thread: from the event loop the kernel and this process could wait for each other for ever.
             await trio.to_thread.run_sync(_invalidate, inodes)
-        except NarfsError:
-            pass  # the pass did not come to its end; the next open notes the file again
         finally:
             del self._opened[accessor]
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
@@ -137,8 +138,11 @@ class CachedNar:
         chunks = self._layout.grid.covering(start, length)
         before = self._generation(chunks)
         try:
+            # Left behind at the reader's deadline, which would be none on a disk that hangs. It keeps its descriptors.
             found = await trio.to_thread.run_sync(
-                file.read, start, length, unchecked, self.index.digests, limiter=self._means.threads
+                partial(file.read, start, length, unchecked, self.index.digests),
+                limiter=self._means.threads,
+                abandon_on_cancel=True,
             )
         except OSError as error:
             self._doubt(chunks, str(error))

@@ -149,7 +149,9 @@ class ChunkCache:
         """Give what ``nar`` gives, but read the disk in a thread."""
         if not self._closed and nar_hash not in self._means.live:
             before, changing = self._means.counters.files_changed, nar_hash in self._means.changing
-            loaded = await trio.to_thread.run_sync(self._load, nar_hash, limiter=self._means.threads)
+            loaded = await trio.to_thread.run_sync(
+                self._load, nar_hash, limiter=self._means.threads, abandon_on_cancel=True
+            )
             unchanged = before == self._means.counters.files_changed and not changing
             if unchanged and not self._closed and nar_hash not in self._means.live:
                 return self._publish(nar_hash, loaded)

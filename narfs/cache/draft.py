@@ -57,7 +57,9 @@ class Draft:
         if self._file is None:
             raise CacheUnusable(f"{self.path.name} is no longer passing")
         try:
-            data = await trio.to_thread.run_sync(self._file.read, start, length, limiter=self._means.threads)
+            data = await trio.to_thread.run_sync(
+                self._file.read, start, length, limiter=self._means.threads, abandon_on_cancel=True
+            )
         except OSError as error:
             raise self._means.health.failed(error) from error
         if len(data) != length:

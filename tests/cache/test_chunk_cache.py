@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 import trio
@@ -248,3 +250,28 @@ async def test_a_large_index_is_mapped_and_a_small_one_read(tmp_path: Path) -> N
         assert cached is not None
         assert cached.index.digests == large.index.digests
         assert base32.encode(large.nar_hash) in mapped_files()
+
+
+class Hung:
+    """A file on a disk that does not answer until it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def read(self, *_: object) -> NoReturn:
+        self.let_go.wait(20)
+        raise OSError(errno.EIO, "let go")
+
+
+async def test_a_disk_that_hangs_keeps_nobody_beyond_his_deadline(tmp_path: Path) -> None:
+    nar, hung = make_nar(4 * CHUNK), Hung()
+    async with opened(tmp_path / "cache") as cache:
+        cached = await keep(cache, nar)
+        cached._file, file = hung, cached._file  # type: ignore[assignment]  # it looks like a NarFile to a reader
+        with trio.move_on_after(0.1) as scope:
+            await cached.read(NarOffset(0), CHUNK)
+        waited_for = scope.cancelled_caught and not hung.let_go.is_set()
+        hung.let_go.set()
+        cached._file = file
+        assert waited_for
+        assert await read_all(cached) == nar.data

@@ -260,7 +260,7 @@ class NarAccessor:
 
     async def _peek(self) -> Root:
         self._means.counters.peeks += 1
-        root = await from_anywhere(self._means, self._described, peek)
+        root = await from_anywhere(self._means, self._described, partial(peek, beginnings=self._means.beginnings))
         if self._root is None:  # else a pass was faster, and knows better
             self._root = root
             self._keep_root(root)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from narfs.engine.peek import Beginnings
+
 if TYPE_CHECKING:
     import trio
 
@@ -51,4 +53,5 @@ class Means:
     """None: there is no usable cache directory; everything is served uncached."""
     workers: Workers
     trust: TrustPolicy
+    beginnings: Beginnings = field(default_factory=Beginnings)
     counters: Counters = field(default_factory=Counters)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
+from lru import LRU
 
 from narfs.errors import Corrupt
 from narfs.formats.compression import decoder
@@ -19,9 +20,27 @@ if TYPE_CHECKING:
     from narfs.engine.means import Described
     from narfs.formats.narinfo import NarInfo
 
-_FIRST_REQUEST_BYTES = 128 * 1024
+_FIRST_REQUEST_BYTES = 64 * 1024
 """The root node is in the first 4 KiB of a NAR. zstd and lz4 give nothing before a whole block is in: 128 KiB of NAR,
-less in the blob. A block of bzip2 takes up to 900 kB and so a second request."""
+half of that in the blob. A block of bzip2 takes up to 900 kB and so a second request."""
+
+_BEGINNINGS = 256
+"""How many first requests are kept for the pass that may follow: 16 MiB."""
+
+
+class Beginnings:
+    """The first bytes of blobs whose root was peeked at, so that a pass need not fetch them again."""
+
+    def __init__(self) -> None:
+        self._kept: LRU[tuple[str, str], bytes] = LRU(_BEGINNINGS)
+
+    def keep(self, described: Described, data: bytes) -> None:
+        """Keep what a blob begins with."""
+        self._kept[str(described.lake.url), described.narinfo.url] = data
+
+    def take(self, described: Described) -> bytes:
+        """Give what is kept of a blob, perhaps nothing, and forget it."""
+        return self._kept.pop((str(described.lake.url), described.narinfo.url), b"")
 
 
 class _Beginning:
@@ -40,7 +59,7 @@ class _Beginning:
         return None
 
 
-async def peek(described: Described) -> Root:
+async def peek(described: Described, beginnings: Beginnings) -> Root:
     """Ask the lake; Corrupt or FormatError if no NAR begins like that, Unavailable."""
     lake, narinfo = described.lake, described.narinfo
     if narinfo.file_size is not None:
@@ -48,6 +67,7 @@ async def peek(described: Described) -> Root:
         with suppress(Corrupt):  # nobody signs the FileSize: the blob may be shorter
             data = await lake.read_blob(narinfo, BlobOffset(0), length)
             if (root := await trio.to_thread.run_sync(_Beginning(narinfo).feed, data)) is not None:
+                beginnings.keep(described, data)
                 return root
     beginning = _Beginning(narinfo)
     async with lake.open_blob(narinfo) as pieces:

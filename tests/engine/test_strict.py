@@ -271,3 +271,23 @@ class TestTrust:
         async with house.open() as store:
             with pytest.raises(NotFound, match="under the name"):
                 await store.describe(wrong)
+
+
+@pytest.mark.parametrize("size", [1_000, 400_000])
+async def test_what_a_peek_fetched_is_not_fetched_again(house: House, server: Server, size: int) -> None:
+    member = house.lake.add("tree", {b"data": File(NOISE[:size])})
+    async with house.open(server.url) as store:
+        accessor = await store.find(member.path)
+        await accessor.peek()
+        assert await contents(accessor, b"data") == NOISE[:size]
+    blob_bytes = house.lake.blob_file(member).stat().st_size
+    assert sum(asked.sent_bytes for asked in server.asked("/nar/*")) == blob_bytes
+
+
+async def test_a_blob_that_changed_since_it_was_peeked_at_is_read_anew(house: House, server: Server) -> None:
+    member = house.lake.add("tree", {b"data": File(NOISE[:400_000])}, Recipe("none"))
+    server.on("/nar/*", Fault(flip_at=50_000), times=1)
+    async with house.open(server.url) as store:
+        accessor = await store.find(member.path)
+        await accessor.peek()
+        assert await contents(accessor, b"data") == NOISE[:400_000]

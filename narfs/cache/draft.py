@@ -77,6 +77,10 @@ class Draft:
         finally:
             self.discard()
 
+    def failed(self, cause: object) -> CacheUnusable:
+        """Note that whoever fills the file could not write to it; gives the error to raise."""
+        return self._means.health.failed(cause)
+
     def discard(self) -> None:
         """Give up; does nothing after ``commit``. Does not wait: the file is removed soon."""
         if self._file is not None:

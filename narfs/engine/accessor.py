@@ -61,6 +61,8 @@ class NarAccessor:
     def __init__(self, means: Means, described: Described, cached: CachedNar | None) -> None:
         self.nar_hash = described.narinfo.nar_hash
         self.nar_size = described.narinfo.nar_size
+        self.broken_passes = 0
+        """Passes that were seen and did not end well: what was learned of nodes during one is void."""
         self._means = means
         self._described = described
         self._root: Root | None = None
@@ -204,6 +206,7 @@ class NarAccessor:
             index, cached = await passing.run()
             await self._outlive_claim(_root_of(index))
         except NarfsError as error:
+            self.broken_passes += passing.seen
             poisoned = passing.seen and isinstance(error, Corrupt | FormatError)
             self._remember(error, math.inf if poisoned else self._backoff_s)
             raise

@@ -17,7 +17,7 @@ import trio
 from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.trust import Verify
 from narfs.engine.wire import Order
-from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError
+from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable
 from narfs.formats.growing import GrowingListing
 from narfs.formats.index import NarIndex
 from narfs.offsets import BlobOffset
@@ -98,6 +98,8 @@ class Pass:
                     index = await self._stream_into(draft, described)
                     return index, await draft.commit(index, random_access=direct or index.frames is not None)
         except CacheUnusable as error:
+            if self.seen and index is None:  # rule 2: what comes now may be another tree
+                raise Unavailable(f"{narinfo.path.base_name}: {error}") from error
             _log.warning("%s: serving uncached: %s", narinfo.path.base_name, error)
         if index is None:
             index = await self._stream(described, None)
@@ -113,6 +115,8 @@ class Pass:
         self.growing = GrowingListing() if self.progressive else None
         try:
             return await self._stream(described, str(draft.path))
+        except CacheUnusable as error:
+            raise draft.failed(error) from error
         finally:
             self.draft = self.growing = None
             self.passed = 0

@@ -29,6 +29,10 @@ class Accessor(Protocol):
         """Bytes of the decompressed NAR, as signed."""
 
     @property
+    def broken_passes(self) -> int:
+        """Passes that were shown and did not end well: what was learned of nodes during one is void."""
+
+    @property
     def root(self) -> Root | None:
         """Kind and size of the root node as far as a peek told; unverified."""
 

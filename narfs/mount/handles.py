@@ -17,10 +17,20 @@ T = TypeVar("T")
 class OpenFile:
     """A file, two additions away from its bytes in the NAR; ``failed_*`` is the read that failed last."""
 
-    __slots__ = ("accessor", "contents", "failed_end", "failed_errno", "failed_start", "failed_until", "size")
+    __slots__ = (
+        "accessor",
+        "broken_passes",
+        "contents",
+        "failed_end",
+        "failed_errno",
+        "failed_start",
+        "failed_until",
+        "size",
+    )
 
     def __init__(self, accessor: Accessor, contents: NarOffset, size: int) -> None:
         self.accessor = accessor
+        self.broken_passes = accessor.broken_passes
         self.contents = contents
         self.size = size
         self.failed_until = 0.0

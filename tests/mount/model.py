@@ -39,6 +39,7 @@ class MemoryAccessor:
         self.listing: NarListing | None = None
         self.root: Root | None = self._root if peeked else None
         self.inline = inline
+        self.broken_passes = 0
         self.trouble: Exception | None = None
         self.asked: Counter[str] = Counter()
         self.open = trio.Event()

@@ -143,6 +143,14 @@ async def test_what_was_shown_too_early_is_taken_back(house: House) -> None:
         await fails_with(errno.EIO, partial(read_whole, tool))
 
 
+def is_eio(descriptor: int) -> bool:
+    try:
+        os.pread(descriptor, 100, 1_000_000)
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
+
+
 def still_reads(program: subprocess.Popen[bytes]) -> bool:
     """Let the program look at the page it has mapped; False if that was its end."""
     assert program.stdin is not None
@@ -178,6 +186,23 @@ async def test_everything_read_once_needs_no_lake_after_a_restart(house: House) 
         for path in paths:
             assert await as_program(read_from_disk, place / path.base_name) == TREE
     assert house.server.log == []
+
+
+async def test_what_was_opened_in_a_stream_that_broke_off_is_not_read_at_its_old_place(house: House) -> None:
+    member = house.lake.add("tree", {b"a": File(NOISE), b"z": File(b"the last")}, Recipe("none"))
+    other = house.lake.add("other", {b"a": File(NOISE[:-64]), b"z": File(NOISE)}, Recipe("none"))
+    house.server.on("/nar/*", Fault(), times=1)  # the peek
+    house.server.on("/nar/*", Fault(body_of=f"/{other.narinfo.url}", cut_after=len(NOISE) + 5_000), times=1)
+    house.server.on("/nar/*", Fault(status=500), times=1)
+    async with house.mounted(verify=Verify.PROGRESSIVE) as (place, store):
+        opened = await as_program(os.open, place / member.path.base_name / "a", os.O_RDONLY)
+        try:
+            await comes_true(lambda: store.statistics().counters.passes_failed == 1)
+            await trio.sleep(1.1)  # what failed is remembered for a second
+            assert await as_program(is_eio, opened)
+            assert await as_program(read_whole, place / member.path.base_name / "a") == NOISE
+        finally:
+            await as_program(os.close, opened)
 
 
 async def test_pages_of_a_stream_that_broke_off_and_was_never_compared_are_taken_back(house: House) -> None:

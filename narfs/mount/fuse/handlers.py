@@ -20,7 +20,7 @@ import pyfuse3
 import trio
 from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData, readdir_reply
 
-from narfs.errors import FormatError, IsADirectory, NotFound, ReadOnly
+from narfs.errors import Corrupt, FormatError, IsADirectory, NotFound, ReadOnly
 from narfs.formats.listing import Kind
 from narfs.formats.store_path import StorePath
 from narfs.mount.fuse.errnos import Failures, errno_of
@@ -220,6 +220,8 @@ class Handlers(pyfuse3.Operations):
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Give all the bytes asked for up to the end of the file; a short answer would be taken for the end."""
         file = self._files.get(fh)
+        if file.broken_passes != file.accessor.broken_passes:
+            raise Corrupt("this file was opened while its NAR was passing, and that pass broke off: open it again")
         size = min(size, file.size - off)
         if size <= 0:
             return b""

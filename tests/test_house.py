@@ -33,6 +33,7 @@ OUTSIDE = {
     # package: the modules that may import it
     "pyfuse3": {"mount/fuse/"},
     "httpx": {"lake/"},
+    "obstore": {"lake/s3"},
     "sqlite3": {"cache/catalog"},
     "zstandard": {"formats/", "lake/"},
     "lz4": {"formats/"},

@@ -1,4 +1,4 @@
-"""The lake is the only wing that talks to object storage; nothing of httpx, ssl or OSError leaves it.
+"""The lake is the only wing that talks to object storage; nothing of httpx, obstore, ssl or OSError leaves it.
 
 =================  =========================================================================================
 settings           LakeSettings: patience, bounds, credentials
@@ -6,6 +6,10 @@ store_url          StoreUrl: which lake, and which names lie inside it; pure
 transport          what every transport can do: whole small objects, streams, ranges, uploads
 file               FileTransport: a lake in a directory
 http               HttpTransport: a lake behind HTTP, over ``client``, ``exchange`` and ``body``
+s3                 S3Transport: a lake in a bucket, over obstore
+s3_address         which bucket, at which server; pure
+s3_identity        whose requests: the chain of AWS credentials
+s3_answer          what obstore's failures mean; pure
 client             the httpx client: certificates, netrc, proxies
 exchange           one question and its answer; the door where httpx's exceptions are translated
 body               ResumableBody: one object's bytes over as many answers as it takes

@@ -66,10 +66,15 @@ def credentials(url: StoreUrl, settings: LakeSettings) -> httpx.Auth | None:
         raise UsageError(f"{settings.netrc_file}: cannot read the netrc file: {error}") from error
 
 
-def _tls_context(settings: LakeSettings, environ: Mapping[str, str]) -> ssl.SSLContext:
+def certificate_bundle(settings: LakeSettings, environ: Mapping[str, str]) -> str | None:
+    """Choose the file of certificate authorities; None if not even the system has one."""
     candidates = (environ.get("NIX_SSL_CERT_FILE"), settings.ssl_cert_file, environ.get("SSL_CERT_FILE"))
     chosen = next((str(file) for file in candidates if file), None)
-    bundle = chosen or next((file for file in _SYSTEM_BUNDLES if Path(file).exists()), None)
+    return chosen or next((file for file in _SYSTEM_BUNDLES if Path(file).exists()), None)
+
+
+def _tls_context(settings: LakeSettings, environ: Mapping[str, str]) -> ssl.SSLContext:
+    bundle = certificate_bundle(settings, environ)
     if bundle is None:
         return httpx.create_ssl_context()
     try:

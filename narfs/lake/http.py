@@ -13,7 +13,7 @@ from narfs.lake.body import PieceReader, ResumableBody
 from narfs.lake.content_encoding import ACCEPTED, decode
 from narfs.lake.exchange import FOREIGN, Exchange, translated
 from narfs.lake.pieces import PIECE_BYTES
-from narfs.lake.transport import CACHE_INFO, FROM_THE_START, ExactChunks
+from narfs.lake.transport import CACHE_INFO, FROM_THE_START, ExactChunks, content_type
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
@@ -32,13 +32,6 @@ _log = logging.getLogger(__name__)
 
 _WORTH_A_THREAD_BYTES = 64 * 1024
 """Encoded bytes from which decoding (≥ 0.2 ms) is not done in the event loop."""
-
-_CONTENT_TYPES = {
-    ".narinfo": "text/x-nix-narinfo",
-    ".ls": "application/json",
-    CACHE_INFO: "text/x-nix-cache-info",
-}
-"""By the end of the name; everything else is application/x-nix-nar. Nix sends the same."""
 
 
 class HttpTransport:
@@ -96,7 +89,7 @@ class HttpTransport:
 
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write an object. Only one of up to 1 MiB is tried again: the chunks of a larger one are gone."""
-        headers = {"Content-Length": str(size), "Content-Type": _content_type(name)}
+        headers = {"Content-Length": str(size), "Content-Type": content_type(name)}
         url = self._exchange.url_of(name)
 
         async def once(content: bytes | AsyncIterable[bytes]) -> None:
@@ -157,7 +150,3 @@ class HttpTransport:
         if len(data) < _WORTH_A_THREAD_BYTES:
             return decode(encoding, data, max_bytes=max_bytes, what=url)
         return await trio.to_thread.run_sync(lambda: decode(encoding, data, max_bytes=max_bytes, what=url))
-
-
-def _content_type(name: str) -> str:
-    return next((kind for end, kind in _CONTENT_TYPES.items() if name.endswith(end)), "application/x-nix-nar")

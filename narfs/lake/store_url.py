@@ -2,8 +2,9 @@
 
 ::
 
-    store URL = "file://" path, "/" path, "http://" …, "https://" …, then optionally "?" parameters
+    store URL = "file://" path, "/" path, "http://" …, "https://" …, "s3://" bucket, then optionally "?" parameters
     path      = percent-decoded after "file://", literal when it begins with "/" (then it cannot hold a "?")
+    bucket    = its name, then optionally "/" and a prefix of keys; its parameters are those of ``s3_address``
 
 Parameters that narfs understands, in Nix's spelling except the last: ``priority``, ``trusted``, ``optional`` (a dead
 lake counts as absent). All others are kept for who understands them (``compression``, ``secret-key``, …).
@@ -21,11 +22,12 @@ from typing import TYPE_CHECKING, TypedDict
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from narfs.errors import Untrusted, UsageError
+from narfs.lake.s3_address import S3Address
 
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
-_SCHEMES = "file://, http:// or https://"
+_SCHEMES = "file://, http://, https://, s3://"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _TRUE, _FALSE = frozenset({"1", "true", "yes"}), frozenset({"", "0", "false", "no"})
 _NOT_IN_A_NAME = re.compile(r"[\x00-\x20\x7f\\#]")
@@ -38,7 +40,7 @@ class StoreUrl:
 
     scheme: str
     netloc: str
-    """Host and port as in a URL, lower case, the scheme's own port left out; empty for ``file``."""
+    """Host and port as in a URL, lower case, the scheme's own port left out; a bucket; empty for ``file``."""
     path: str
     """For ``file`` the directory itself; else still percent-encoded, and without a final slash."""
     priority: int | None = None
@@ -63,7 +65,7 @@ class StoreUrl:
             netloc = _canonical_netloc(split)
         except ValueError as error:
             raise UsageError(f"{text} is no store URL: {error}") from error
-        if "://" not in text or split.scheme not in ("file", *_DEFAULT_PORTS):
+        if "://" not in text or split.scheme not in ("file", "s3", *_DEFAULT_PORTS):
             scheme = split.scheme or text
             raise UsageError(f"{scheme!r} is no kind of store that narfs can read: give {_SCHEMES} or an absolute path")
         parameters = _parameters(split.query, text)
@@ -71,9 +73,17 @@ class StoreUrl:
             if split.netloc not in ("", "localhost") or not split.path:
                 raise UsageError(f"{text}: a file store has three slashes: file:///directory")
             return cls("file", "", _directory(unquote(split.path)), **parameters)
+        if split.scheme == "s3":
+            S3Address.parse(split.netloc, split.path, dict(parameters["parameters"]), what=text)
+            return cls("s3", split.netloc, split.path.rstrip("/"), **parameters)
         if not netloc:
             raise UsageError(f"{text}: has no host name")
         return cls(split.scheme, netloc, split.path.rstrip("/"), **parameters, userinfo=_userinfo(split))
+
+    @property
+    def is_s3(self) -> bool:
+        """Whether the lake is a bucket."""
+        return self.scheme == "s3"
 
     @property
     def is_file(self) -> bool:

@@ -22,6 +22,13 @@ CACHE_INFO = "nix-cache-info"
 
 FROM_THE_START = BlobOffset(0)
 
+_CONTENT_TYPES = {
+    ".narinfo": "text/x-nix-narinfo",
+    ".ls": "application/json",
+    CACHE_INFO: "text/x-nix-cache-info",
+}
+"""By the end of the name; everything else is application/x-nix-nar. Nix sends the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class TransportStatistics:
@@ -82,6 +89,11 @@ class ExactChunks:
         if chunk is None:
             raise StopAsyncIteration
         return chunk
+
+
+def content_type(name: str) -> str:
+    """Give the Content-Type that an object is uploaded with."""
+    return next((kind for end, kind in _CONTENT_TYPES.items() if name.endswith(end)), "application/x-nix-nar")
 
 
 class Transport(Protocol):

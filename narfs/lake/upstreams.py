@@ -33,8 +33,10 @@ from narfs.lake.store_url import StoreUrl
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+    import httpx
+
     from narfs.formats.narinfo import NarInfo
-    from narfs.lake.transport import TransportStatistics
+    from narfs.lake.transport import Transport, TransportStatistics
 
 _log = logging.getLogger(__name__)
 
@@ -235,12 +237,21 @@ async def open_lakes(urls: Iterable[str], settings: LakeSettings | None = None) 
     store_urls = [StoreUrl.parse(url) for url in urls]
     tls = any(url.scheme == "https" for url in store_urls)
     async with make_client(settings, tls=tls, environ=os.environ) as client:
-        lakes = [
-            BinaryCache(url, FileTransport(url, settings) if url.is_file else HttpTransport(client, url, settings))
-            for url in store_urls
-        ]
+        lakes = [BinaryCache(url, _transport(url, settings, client)) for url in store_urls]
         try:
             yield Upstreams(lakes, settings.negative_ttl_s, optional_rest_s=settings.optional_rest_s)
         finally:
             for lake in lakes:
                 await lake.aclose()
+
+
+def _transport(url: StoreUrl, settings: LakeSettings, client: httpx.AsyncClient) -> Transport:
+    if url.is_file:
+        return FileTransport(url, settings)
+    if not url.is_s3:
+        return HttpTransport(client, url, settings)
+    try:
+        from narfs.lake.s3 import S3Transport  # noqa: PLC0415 - obstore is an extra: not everybody has it
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{url}: S3 needs the obstore package: pip install 'narfs[s3]'") from error
+    return S3Transport(url, settings, os.environ)

@@ -104,7 +104,7 @@ class StoreUrl:
     def name_of(self, url: str) -> str:
         """Give the name inside this lake that the URL of a narinfo means; Untrusted if it leads out of the lake."""
         name = url.removeprefix(f"{self}/")
-        path = name if self.is_file else name.partition("?")[0]
+        path = name.partition("?")[0] if self.scheme in _DEFAULT_PORTS else name
         if "://" in path or path.startswith("/"):
             raise Untrusted(f"{self}: a narinfo points to {url!r}, outside of the lake")
         segments = unquote(path).split("/")

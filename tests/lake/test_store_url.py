@@ -22,6 +22,7 @@ from narfs.lake.store_url import StoreUrl
         ("file:///srv/la%20ke/", "file:///srv/la%20ke"),
         ("file://localhost/srv", "file:///srv"),
         ("/srv/lake?trusted=1", "file:///srv/lake"),
+        ("s3://Bucket/pre%20fix/?region=eu-west-1", "s3://Bucket/pre%20fix"),
         ("/srv/100%", "file:///srv/100%25"),
     ],
 )
@@ -42,7 +43,9 @@ def test_parameters_are_read_and_unknown_ones_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("s3://bucket", "'s3' is no kind of store"),
+        ("s3://", "no name of a bucket"),
+        ("s3://me:secret@bucket", "no name of a bucket"),
+        ("s3://bucket?addressing-style=sideways", "addressing-style"),
         ("ssh-ng://host", "'ssh-ng' is no kind"),
         ("daemon", "'daemon' is no kind"),
         ("lake", "'lake' is no kind"),
@@ -77,7 +80,7 @@ def test_no_text_raises_anything_else(text: str) -> None:
             assert ".." not in url.name_of(text).split("/")
 
 
-@pytest.mark.parametrize("text", ["https://lake.test/deep", "/srv/lake"])
+@pytest.mark.parametrize("text", ["https://lake.test/deep", "/srv/lake", "s3://lake.test/deep?endpoint=lake.test"])
 def test_names_inside_the_lake_are_taken_as_they_are(text: str) -> None:
     url = StoreUrl.parse(text)
     for name in ("nar/x.nar.xz", "x.nar", "nar/a:b+c%2Bd.nar", "nar/x...nar", "nar/ünï.nar"):
@@ -120,19 +123,21 @@ def test_a_query_stays_with_its_name() -> None:
         "https://user@lake.test/deep/x",
         "file:///etc/passwd",
         "https://lake.test/deep/../x",
+        "s3://lake.test/deep/../x",
+        "s3://lake.test/other/x",
     ],
 )
-@pytest.mark.parametrize("text", ["https://lake.test/deep", "/srv/lake"])
+@pytest.mark.parametrize("text", ["https://lake.test/deep", "/srv/lake", "s3://lake.test/deep?endpoint=lake.test"])
 def test_names_that_lead_out_of_the_lake_are_untrusted(text: str, name: str) -> None:
     with pytest.raises(Untrusted):
         StoreUrl.parse(text).name_of(name)
 
 
-def test_a_question_mark_in_a_file_lake_is_a_character_and_hides_nothing() -> None:
-    url = StoreUrl.parse("/srv/lake")
-    assert url.name_of("nar/x?y") == "nar/x?y"
-    with pytest.raises(Untrusted):
-        url.name_of("nar?/../../etc/passwd")
+def test_a_question_mark_in_a_file_or_s3_lake_is_a_character_and_hides_nothing() -> None:
+    for url in (StoreUrl.parse("/srv/lake"), StoreUrl.parse("s3://bucket/deep")):
+        assert url.name_of("nar/x?y") == "nar/x?y"
+        with pytest.raises(Untrusted):
+            url.name_of("nar?/../../etc/passwd")
 
 
 def test_an_origin_is_scheme_host_and_port() -> None:

@@ -32,7 +32,8 @@ class Stall:
 class Fault:
     """What is wrong with an answer; all that is given applies. Offsets count bytes of the body or the file."""
 
-    status: int | None = None  # with this status and nothing of the file
+    status: int | None = None  # with this status and ``body``, nothing of the file
+    body: bytes = b"as ordered\n"
     headers: Mapping[str, str] = field(default_factory=dict)  # added, or put in place of the true ones
     redirect: str | None = None  # 302 to there
     body_of: str | None = None  # the body of this path instead

@@ -137,7 +137,7 @@ class Server:
         if fault.redirect is not None:
             await self._send_plain(stream, asked, HTTPStatus.FOUND, b"", {"Location": fault.redirect, **fault.headers})
         elif fault.status is not None:
-            await self._send_plain(stream, asked, fault.status, b"as ordered\n", fault.headers)
+            await self._send_plain(stream, asked, fault.status, fault.body, fault.headers)
         elif file is None:
             await self._send_plain(stream, asked, HTTPStatus.BAD_REQUEST, b"", fault.headers)
         elif asked.method == "PUT":

@@ -247,11 +247,13 @@ class _Body:
                 self._stream = None
                 return
             raise
+        what, etag = self._transport.what(self._name), found.meta["e_tag"]
         encoding = found.attributes.get("Content-Encoding", "")
         if encoding not in ("", "identity"):
-            what = self._transport.what(self._name)
             raise Unavailable(f"{what}: is kept with Content-Encoding {encoding!r}: NARs must be kept as they are")
-        self._etag = found.meta["e_tag"]
+        if self._etag and etag != self._etag:
+            raise Unavailable(f"{what}: changed while it was read: ask again")
+        self._etag = etag
         self._stream = found.stream(min_chunk_size=1)
 
     def _pull(self, store: S3Store) -> bytes | None:

@@ -47,12 +47,17 @@ _HINTS = {
     "XAdminUserNotFound": "there is no such access key as that of {origin}",  # versitygw; with a 404
 }
 _NOBODY_HINT = "it is not public, and no credentials were found: give ?profile=, or set AWS_ACCESS_KEY_ID"
-_CREDENTIAL_SOURCES = (
-    "/latest/api/token",
-    "/latest/meta-data/",
-    "AssumeRoleWithWebIdentity",
-    "AWS credential provider",
-)
+_ASKED = re.compile(r"Error performing [A-Z]+ (\S+) in ")
+_CREDENTIAL_SOURCES = ("AssumeRoleWithWebIdentity", "AWS credential provider")
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose request it was, and what URL all requests to the bucket begin with."""
+
+    origin: str
+    is_nobody: bool
+    endpoint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +85,29 @@ class S3Failure:
         found = _first(_SIZE, self.body)
         return int(found) if found and self.status == 416 else None
 
-    def meaning(self, what: str, *, origin: str, nobody: bool, admitted: bool) -> NarfsError:
+    def meaning(self, what: str, asker: Asker, *, admitted: bool) -> NarfsError:
         """Say what it means for ``what``. ``admitted``: nix-cache-info was readable with the same credentials."""
+        if self._came_before(asker):
+            return Unavailable(f"{what}: cannot get credentials from {asker.origin}: {self.reason}")
         if self._is_absent(admitted):
             return NotFound(f"{what}: is not there")
         kind = TooSlow if self._is_silence else Unavailable
-        return kind(f"{what}: {self._explanation(origin, nobody=nobody)}")
+        return kind(f"{what}: {self._explanation(asker)}")
 
-    def _explanation(self, origin: str, *, nobody: bool) -> str:
-        if any(source in self.text for source in _CREDENTIAL_SOURCES):
-            return f"cannot get credentials from {origin}: {self.reason}"
+    def _came_before(self, asker: Asker) -> bool:
+        """Whether the bucket was not asked at all, because credentials could not be had."""
+        asked = _first(_ASKED, self.text)
+        elsewhere = asked != "" and not asked.startswith(asker.endpoint)
+        return elsewhere or any(source in self.text for source in _CREDENTIAL_SOURCES)
+
+    def _explanation(self, asker: Asker) -> str:
         if _NO_LOCATION in self.text:
             return "the bucket is in another region: give the right ?region="
-        if self.code == "AccessDenied" and nobody:
+        if self.code == "AccessDenied" and asker.is_nobody:
             return _NOBODY_HINT
         if hint := _HINTS.get(self.code):
             region = _first(_REGION, self.body) or "the right one"
-            return f"{hint.format(origin=origin, region=region)} ({self.code})"
+            return f"{hint.format(origin=asker.origin, region=region)} ({self.code})"
         return self.reason if self.status is None else f"answered {self.status} {self.reason}".rstrip()
 
     def _is_absent(self, admitted: bool) -> bool:

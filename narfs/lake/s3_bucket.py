@@ -14,7 +14,7 @@ from narfs import __version__
 from narfs.errors import Corrupt, UsageError
 from narfs.lake.client import certificate_bundle
 from narfs.lake.retry import FIRST_PAUSE_S, MAX_PAUSE_S
-from narfs.lake.s3_answer import S3Failure
+from narfs.lake.s3_answer import Asker, S3Failure
 from narfs.lake.s3_identity import find_identity
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class S3Bucket:
 
     store: S3Store
     identity: S3Identity
+    endpoint: str
 
     @classmethod
     def open(cls, address: S3Address, settings: LakeSettings, environ: Mapping[str, str]) -> S3Bucket:
@@ -64,7 +65,7 @@ class S3Bucket:
             )
         except FOREIGN as error:
             raise UsageError(f"s3://{address.bucket}: {S3Failure.read(str(error)).reason}") from error
-        return cls(store, identity)
+        return cls(store, identity, endpoint)
 
     def translated(self, error: Exception, what: str, *, admitted: bool) -> NarfsError:
         """Say what one of FOREIGN means for ``what``."""
@@ -72,7 +73,8 @@ class S3Bucket:
         if failure.status == 416:
             size = failure.object_size
             return Corrupt(f"{what}: more was asked for, but it has {'fewer' if size is None else size} bytes")
-        return failure.meaning(what, origin=self.identity.origin, nobody=self.identity.is_nobody, admitted=admitted)
+        asker = Asker(self.identity.origin, self.identity.is_nobody, self.endpoint)
+        return failure.meaning(what, asker, admitted=admitted)
 
 
 def _client_options(settings: LakeSettings, environ: Mapping[str, str], *, tls: bool) -> ClientConfig:

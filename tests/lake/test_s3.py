@@ -143,7 +143,7 @@ class Wrong(NamedTuple):
 @pytest.mark.parametrize(
     "wrong",
     [
-        Wrong("secret key of the environment does not fit its access key", secret="no"),
+        Wrong("secret key of the environment does not fit its access key", secret="no"),  # noqa: S106 - a wrong one
         Wrong("no such access key as that of the environment", access_key="stranger"),
         Wrong(r"give \?region=eu-narfs-1", region="us-east-1"),
         Wrong("not public, and no credentials were found", access_key=""),

@@ -1,0 +1,75 @@
+"""From ``narfs push`` to a mount over a real bucket."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from tests.cli.program import REPOSITORY, finish, needs_fuse
+from tests.support.s3 import ACCESS_KEY, SECRET_KEY
+from tests.support.trees import ODD_TREE, write_to_disk
+
+if TYPE_CHECKING:
+    from tests.cli.program import Program
+    from tests.support.s3 import S3Server
+
+
+def with_keys(program: Program, access_key: str = ACCESS_KEY, secret: str = SECRET_KEY) -> None:
+    (program.home / ".aws").mkdir(exist_ok=True)
+    (program.home / ".aws" / "credentials").write_text(
+        f"[builder]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret}\n"
+    )
+
+
+@needs_fuse
+def test_what_is_pushed_to_a_bucket_can_be_mounted(program: Program, s3_server: S3Server) -> None:
+    s3_server.bucket("pushed")
+    store = s3_server.url("pushed/deep", profile="builder")
+    with_keys(program)
+    noise = os.urandom(20_000_000)  # zstd cannot make it smaller: it goes in three parts
+    write_to_disk(ODD_TREE, program.home / "tree")
+    (program.home / "tree" / "noise").write_bytes(noise)
+    key = program.home / "key"
+    key.write_text(program.lake.secret_key.to_text())
+    pushed = ("push", "--to", store, "--secret-key-file", str(key), "--json", "odd=tree")
+    (path,) = json.loads(program.output(*pushed))["roots"]
+    assert json.loads(program.output(*pushed))["paths"][0]["status"] == "present"
+
+    program.stores = ["--store", store, "--trusted-public-keys", program.lake.trusted_public_keys]
+    assert program.output("cat", *program.stores, f"{path}/big") == bytes(range(256)) * 300
+    with program.mounted("--path", path) as place:
+        (shown,) = place.iterdir()
+        assert shown.name == path.removeprefix("/nix/store/")
+        assert (shown / "noise").read_bytes() == noise
+        assert (shown / "big").read_bytes() == bytes(range(256)) * 300
+        lakes = json.loads(program.output("status", "--json", str(place)))
+        assert store.partition("?")[0] in json.dumps(lakes)
+
+
+def test_a_wrong_key_ends_a_push_with_one_line(program: Program, s3_server: S3Server) -> None:
+    s3_server.bucket("locked")
+    with_keys(program, secret="wrong")  # noqa: S106 - it is
+    (program.home / "note").write_text("remember")
+    code, out, said = program.run("push", "--to", s3_server.url("locked", profile="builder"), "note")
+    assert (code, out) == (1, b"")
+    assert "the secret key of profile 'builder' does not fit its access key (SignatureDoesNotMatch)" in said
+    assert said.count("\n") == 1
+
+
+def test_a_profile_that_is_not_there_is_a_usage_error(program: Program, s3_server: S3Server) -> None:
+    (program.home / "note").write_text("remember")
+    code, out, said = program.run("push", "--to", s3_server.url("any", profile="builder"), "note")
+    assert (code, out) == (2, b"")
+    assert "profile 'builder' is neither in" in said
+
+
+def test_without_obstore_it_says_what_to_install(program: Program) -> None:
+    shadow = program.home / "shadow"
+    shadow.mkdir()
+    (shadow / "obstore.py").write_text("raise ModuleNotFoundError('not here')")
+    (program.home / "note").write_text("remember")
+    environ = {"PYTHONPATH": f"{shadow}:{REPOSITORY}"}
+    code, out, said = finish(program.start("push", "--to", "s3://any", "note", environ=environ))
+    assert (code, out) == (2, b"")
+    assert "pip install 'narfs[s3]'" in said

@@ -19,6 +19,7 @@ BENCHMARKS = {
     "b8": ("benchmarks.b8", "one pass: from the request until verified and complete in the cache, against nix copy"),
     "b13": ("benchmarks.b13", "memory of the daemon per 100 k entries"),
     "p99": ("benchmarks.p99", "latency of warm reads while a NAR of 100 k files is ingested"),
+    "s3-client": ("benchmarks.s3_client", "requests and bytes per CPU second from S3: obstore against httpx"),
     "nar-parse": ("benchmarks.nar_parse", "NAR entries parsed a second"),
 }
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 RESULTS = Path(__file__).parent / "results"
-_LIBRARIES = ("pyfuse3", "trio", "httpx", "zstandard")
+_LIBRARIES = ("pyfuse3", "trio", "httpx", "obstore", "zstandard")
 _PROGRAMS = {
     "nix": ("nix", "--version"),
     "nginx": ("nginx", "-v"),

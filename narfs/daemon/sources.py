@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import tomllib
 from dataclasses import replace
@@ -19,7 +20,7 @@ from narfs.daemon.config import Config, with_settings
 from narfs.daemon.directories import cache_directory, config_file
 from narfs.errors import UsageError
 from narfs.formats.nix_conf import NixConf
-from narfs.lake.store_url import StoreUrl
+from narfs.lake.store_url import S3_NEEDS, StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -80,9 +81,12 @@ def _included(path: str, required: bool) -> str | None:
 def _can_be_read(store: str) -> bool:
     """Say whether narfs can use a substituter of Nix's; it may have others that only Nix understands."""
     try:
-        StoreUrl.parse(store)
+        url = StoreUrl.parse(store)
     except UsageError as error:
         log.warning("nix.conf: substituter left out: %s", error)
+        return False
+    if url.is_s3 and importlib.util.find_spec("obstore") is None:
+        log.warning("nix.conf: substituter left out: %s: %s", url, S3_NEEDS)
         return False
     return True
 

@@ -1,10 +1,11 @@
 """S3Transport: a lake in a bucket of AWS or of anything that speaks S3, over object_store (the ``obstore`` wheel).
 
 object_store signs, keeps connections, repeats what failed (status 5xx and 429, broken connections, also in the middle
-of a body as long as the ETag stays) and cuts uploads into parts. A request costs a third to a tenth of the processor
-time that it costs with httpx and a signature (``benchmarks/s3_client.py``). Its asynchronous half is for asyncio, so
-all of it runs in threads, without the GIL; a piece of 1 MiB a hop. A thread that is cancelled is left behind: it reads
-what nobody will see, until its connection gives or the stall deadline ends it, and counts as a request until then.
+of a body as long as the ETag stays) and cuts uploads into parts. A small request costs a sixth of the processor time
+that it costs with httpx and a signature, a range of 1 MiB a third, a stream half (``benchmarks/s3_client.py``). Its
+asynchronous half is for asyncio, so all of it runs in threads, without the GIL; a piece of 1 MiB a hop. A thread that
+is cancelled is left behind: it reads what nobody will see, until its connection gives or the stall deadline ends it,
+and counts as a request until then.
 
 What it does not do: count its own retries, obey Retry-After, or refuse a redirect to another host (S3 answers with one
 only for a bucket that has just been made). An upload that breaks leaves its parts in the bucket, hidden: a lifecycle

@@ -27,6 +27,7 @@ from narfs.lake.s3_address import S3Address
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
+S3_NEEDS = "S3 needs the obstore package: pip install 'narfs[s3]'"
 _SCHEMES = "file://, http://, https://, s3://"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _TRUE, _FALSE = frozenset({"1", "true", "yes"}), frozenset({"", "0", "false", "no"})

@@ -28,7 +28,7 @@ from narfs.lake.client import make_client
 from narfs.lake.file import FileTransport
 from narfs.lake.http import HttpTransport
 from narfs.lake.settings import LakeSettings
-from narfs.lake.store_url import StoreUrl
+from narfs.lake.store_url import S3_NEEDS, StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -253,5 +253,5 @@ def _transport(url: StoreUrl, settings: LakeSettings, client: httpx.AsyncClient)
     try:
         from narfs.lake.s3 import S3Transport  # noqa: PLC0415 - obstore is an extra: not everybody has it
     except ModuleNotFoundError as error:
-        raise UsageError(f"{url}: S3 needs the obstore package: pip install 'narfs[s3]'") from error
+        raise UsageError(f"{url}: {S3_NEEDS}") from error
     return S3Transport(url, settings, os.environ)

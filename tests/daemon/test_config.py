@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,16 @@ def test_nix_conf_of_system_user_and_environment_add_up(machine: Machine) -> Non
     assert config.store == ("https://a.example", "https://b.example", "https://c.example")
     assert str(config.trusted_public_keys) == KEY
     assert config.ssl_cert_file == Path("/ca.pem")
+
+
+def test_a_bucket_of_nix_is_left_out_where_the_extra_is_missing(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine.write(machine.etc / "nix/nix.conf", "substituters = https://a.example s3://lake?region=eu-1\n")
+    assert machine.load().store == ("https://a.example", "s3://lake?region=eu-1")
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    assert machine.load().store == ("https://a.example",)
+    assert "pip install 'narfs[s3]'" in caplog.text
 
 
 def test_substituters_that_only_nix_understands_are_left_out(

@@ -68,7 +68,7 @@ class S3Transport:
         self._bucket: S3Bucket | None = None
         self._opening = trio.Lock()
         self._short = trio.CapacityLimiter(settings.short_requests)
-        self._long = trio.CapacityLimiter(settings.long_bodies)
+        self._long = trio.Semaphore(settings.long_bodies, max_value=settings.long_bodies)
         self._hops = trio.CapacityLimiter(settings.long_bodies)
         """The threads of long bodies; those of abandoned ones too, which have given back their place in ``_long``."""
         self._admitted = False
@@ -151,7 +151,8 @@ class S3Transport:
 
     def statistics(self) -> TransportStatistics:
         """Tell what was done so far; the retries and the parts of uploads are object_store's secret."""
-        return self.counters.snapshot(in_flight=self._short.borrowed_tokens + self._long.borrowed_tokens)
+        long_bodies = (self._long.max_value or 0) - self._long.value
+        return self.counters.snapshot(in_flight=self._short.borrowed_tokens + long_bodies)
 
     async def hop(self, name: str, work: Callable[[S3Store], T], *, absence: str | None = None) -> T:
         """Do a part of a long body's ``work`` in a thread; ``absence``: what it would mean, if not NotFound."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+import trio
 
 from narfs.errors import Corrupt, NarfsError, NotFound, Unavailable, UsageError
 from narfs.formats.cache_info import CacheInfo
@@ -19,13 +22,35 @@ from tests.support.s3 import ACCESS_KEY, REGION, SECRET_KEY
 from tests.support.trees import File
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from narfs.lake.s3 import S3Transport
     from tests.support.s3 import S3Server
 
 BLOB = os.urandom(20_000_003)  # three parts, the last one short
 _numbers = itertools.count()
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+UPLOAD = """
+import os, re, sys, trio
+from narfs.lake.s3 import S3Transport
+from narfs.lake.settings import LakeSettings
+from narfs.lake.store_url import StoreUrl
+
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+
+async def pieces(count):
+    for number in range(count):
+        yield bytes([number % 256]) * (1 << 20)
+
+async def main():
+    lake = S3Transport(StoreUrl.parse(sys.argv[1]), LakeSettings(), os.environ)
+    await lake.exists("x")
+    before = peak()
+    await lake.put("x", pieces(256), 256 << 20)
+    print(peak() - before)
+
+trio.run(main)
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +125,23 @@ async def test_a_stream_begins_where_it_is_told(lake: S3Transport) -> None:
         await stream_all(lake, "x", 3_000_001)
     with pytest.raises(NotFound):
         await stream_all(lake, "y")
+
+
+async def test_one_task_may_read_two_streams(lake: S3Transport) -> None:
+    await put(lake, "x", BLOB[:3_000_000])
+    async with lake.stream("x") as one, lake.stream("x", start=BlobOffset(1)) as other:
+        assert lake.statistics().in_flight == 2
+        assert (await collect(one))[1:] == await collect(other) == BLOB[1:3_000_000]
+
+
+async def test_an_upload_takes_little_memory_whatever_its_size(
+    s3_server: S3Server, bucket: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "upload.py"
+    script.write_text(UPLOAD)
+    command = (sys.executable, str(script), s3_server.url(bucket))
+    done = await trio.run_process(command, capture_stdout=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert int(done.stdout) < 40 * 1024, "KiB: three parts of 8 MiB, for an upload of 256 MiB"
 
 
 @pytest.mark.parametrize("announced", [len(BLOB) + 1, len(BLOB) - 1])

@@ -61,7 +61,7 @@ def find_program() -> str:
     built = cache / "narfs-test" / f"versitygw-{VERSION}"
     found = str(built) if built.exists() else shutil.which("versitygw")
     if found is None:
-        pytest.skip(f"no S3 server: scripts/setup --test builds {built} where there is Go 1.25 or newer")
+        pytest.skip(f"no S3 server: scripts/setup --test builds {built}, with Go")
     return found
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from html import unescape
+from urllib.parse import urlsplit
 
 from narfs.errors import NarfsError, NotFound, TooSlow, Unavailable
 from narfs.lake.answer import means_absent
@@ -53,7 +54,7 @@ _CREDENTIAL_SOURCES = ("AssumeRoleWithWebIdentity", "AWS credential provider")
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Whose request it was, and what URL all requests to the bucket begin with."""
+    """Whose request it was, and the server that the bucket is at."""
 
     origin: str
     is_nobody: bool
@@ -97,7 +98,7 @@ class S3Failure:
     def _came_before(self, asker: Asker) -> bool:
         """Whether the bucket was not asked at all, because credentials could not be had."""
         asked = _first(_ASKED, self.text)
-        elsewhere = asked != "" and not asked.startswith(asker.endpoint)
+        elsewhere = asked != "" and _server(asked) != _server(asker.endpoint)
         return elsewhere or any(source in self.text for source in _CREDENTIAL_SOURCES)
 
     def _explanation(self, asker: Asker) -> str:
@@ -132,6 +133,12 @@ class S3Failure:
     @property
     def _is_silence(self) -> bool:
         return self.status is None and "kind: Timeout" in self.text
+
+
+def _server(url: str) -> tuple[str | None, int | None]:
+    """Give host and port in one spelling, however the URL has them."""
+    split = urlsplit(url)
+    return split.hostname, split.port or {"http": 80, "https": 443}.get(split.scheme)
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:

@@ -25,13 +25,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from narfs.cache.budget import INDEX
+from narfs.cache.check_ahead import CheckAhead
 from narfs.cache.layout import ABSENT, CHECKED, PRESENT, Layout
 from narfs.cache.nar_file import NarFile
 from narfs.errors import CacheUnusable, FormatError
 from narfs.formats import base32
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from narfs.cache.means import Means
     from narfs.cache.nar_file import Found
@@ -46,6 +47,7 @@ class CachedNar:
 
     __slots__ = (
         "__weakref__",
+        "_ahead",
         "_chunk_bytes",
         "_file",
         "_generations",
@@ -79,6 +81,7 @@ class CachedNar:
         self._make_room = make_room
         self._pins: Counter[int] = Counter()
         self._generations: Counter[int] = Counter()
+        self._ahead = CheckAhead(self._layout.grid, means.nursery)
         self._warned = False
         self._chunk_bytes = self._layout.grid.chunk_bytes
         self._segment_bytes = self._chunk_bytes * self._layout.segment_chunks
@@ -101,6 +104,8 @@ class CachedNar:
         if data is not None:
             means.counters.hits += 1
             means.catalog.touch(self.nar_hash, start // self._segment_bytes)
+            if past > self._ahead.mark:
+                self._ahead.entered(past, self._compare)
         return data
 
     async def read(self, start: NarOffset, length: int) -> bytes | None:
@@ -113,12 +118,17 @@ class CachedNar:
         if length == 0:
             return b""
         chunks = self._layout.grid.covering(start, length)
+        if chunks.stop > self._ahead.mark:
+            self._ahead.entered(chunks.stop, self._compare)
+        if await self._ahead.others(chunks) and (data := self.read_nowait(start, length)) is not None:
+            return data
         file = None if ABSENT in self._states[chunks.start : chunks.stop] else self._open()
         if file is None:
             self._means.counters.misses += 1
             return None
         unchecked = [chunk for chunk in chunks if self._states[chunk] == PRESENT]
-        with self.pinned(start, length):  # no await since the look at the states
+        self._ahead.follow(unchecked, self._compare)
+        with self.pinned(start, length), self._ahead.comparing(unchecked):  # no await since the look at the states
             data = await self._read_in_thread(file, start, length, unchecked)
         if data is None:
             self._means.counters.misses += 1
@@ -132,27 +142,42 @@ class CachedNar:
         """Give the chunks of a span that are not there."""
         return [chunk for chunk in self._layout.grid.covering(start, length) if self._states[chunk] == ABSENT]
 
-    async def _read_in_thread(
-        self, file: NarFile, start: NarOffset, length: int, unchecked: Collection[int]
-    ) -> bytes | None:
+    async def _read_in_thread(self, file: NarFile, start: NarOffset, length: int, unchecked: list[int]) -> bytes | None:
         chunks = self._layout.grid.covering(start, length)
-        before = self._generation(chunks)
         try:
-            # Left behind at the reader's deadline, which would be none on a disk that hangs. It keeps its descriptors.
-            found = await trio.to_thread.run_sync(
-                partial(file.read, start, length, unchecked, self.index.digests),
-                limiter=self._means.threads,
-                abandon_on_cancel=True,
-            )
+            found = await self._in_thread(chunks, partial(file.read, start, length, unchecked, self.index.digests))
         except OSError as error:
             self._doubt(chunks, str(error))
             return None
+        if found is not None and found.data is None and not found.bad:
+            self._doubt(chunks, "the file is shorter than it was")
+        return None if found is None else found.data
+
+    async def _compare(self, chunks: range) -> bool:
+        """Compare those of ``chunks`` that are unchecked, for a reader who will come; say whether to go on."""
+        unchecked = self._ahead.nobodys(chunk for chunk in chunks if self._states[chunk] == PRESENT)
+        if not unchecked:
+            return not self.retired
+        chunks = range(unchecked[0], unchecked[-1] + 1)
+        start, end = self._layout.grid.span(unchecked[0]).start, self._layout.grid.span(unchecked[-1]).end
+        if (file := self._open()) is None:
+            return False
+        with self.pinned(start, end - start), self._ahead.comparing(unchecked):  # no await since the look at the states
+            try:
+                found = await self._in_thread(chunks, partial(file.check, unchecked, self.index.digests))
+            except OSError:  # the reader will meet it, if he comes
+                return False
+        return found is not None and not found.bad
+
+    async def _in_thread(self, chunks: range, work: Callable[[], Found]) -> Found | None:
+        """Apply what a thread finds of ``chunks``, whose segments the caller has pinned; None: they were lost."""
+        before = self._generation(chunks)
+        # Left behind at the reader's deadline, which would be none on a disk that hangs. It keeps its descriptors.
+        found = await trio.to_thread.run_sync(work, limiter=self._means.threads, abandon_on_cancel=True)
         if self._generation(chunks) != before:
             return None
         self._judge(found)
-        if found.data is None and not found.bad:
-            self._doubt(chunks, "the file is shorter than it was")
-        return found.data
+        return found
 
     def _judge(self, found: Found) -> None:
         for chunk in found.good:

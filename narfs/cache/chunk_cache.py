@@ -75,7 +75,7 @@ class ChunkCache:
         nursery: trio.Nursery,
         threads: trio.CapacityLimiter | None = None,
     ) -> ChunkCache:
-        """Take the directory, and start the housekeeping in ``nursery``: CacheHeld, CacheUnusable. ``aclose`` it."""
+        """Take the directory, keep house and check ahead in ``nursery``: CacheHeld, CacheUnusable. ``aclose`` it."""
         places = Places(directory)
         health = Health(str(directory))
         try:
@@ -86,6 +86,7 @@ class ChunkCache:
             places=places,
             catalog=catalog,
             health=health,
+            nursery=nursery,
             threads=threads or trio.CapacityLimiter(_THREADS_MAX),
             scratch=memoryview(bytearray(_SCRATCH_BYTES)) if nowait else None,
             live=WeakValueDictionary(),

@@ -57,6 +57,7 @@ class Means:
     places: Places
     catalog: Catalog
     health: Health
+    nursery: trio.Nursery
     threads: trio.CapacityLimiter
     scratch: memoryview | None
     """Where ``read_nowait`` reads into; None where the file system does not offer RWF_NOWAIT."""

@@ -28,7 +28,7 @@ _CLAIMS: Final = bytes(PRESENT if byte == PRESENT else ABSENT for byte in range(
 
 
 class Found(NamedTuple):
-    """What came of a read: the bytes, or None if a chunk was bad; and the verdict on each chunk that was compared."""
+    """What came of a read: the bytes, if all are there and good; and the verdict on each chunk that was compared."""
 
     data: bytes | None
     good: list[int]
@@ -72,28 +72,40 @@ class NarFile:
 
     def read(self, start: int, length: int, unchecked: Collection[int], digests: bytes | memoryview) -> Found:
         """Read a span whose ``unchecked`` chunks must first be compared with their digests; bad ones become absent."""
-        good: list[int] = []
-        bad: list[int] = []
+        if not unchecked:
+            data = self.contents.read(start, length)
+            return Found(data if len(data) == length else None, [], [])
+        found = Found(None, [], [])
         pieces = []
         grid = self.layout.grid
-        for chunk in grid.covering(start, length) if unchecked else ():  # type: ignore[arg-type]  # NarOffset is the offset here
+        for chunk in grid.covering(start, length):  # type: ignore[arg-type]  # NarOffset is the offset here
             span = grid.span(chunk)
             begin, end = max(start, span.start), min(start + length, span.end)
-            if chunk not in unchecked:
-                pieces.append(self.contents.read(begin, end - begin))
-                continue
-            data = self.contents.read(span.start, span.length)
-            at = chunk * _DIGEST_BYTES
-            if hashlib.sha256(data).digest() == digests[at : at + _DIGEST_BYTES]:
-                good.append(chunk)
+            if chunk in unchecked:
+                data = self._compare(chunk, digests, found)
                 pieces.append(data[begin - span.start : end - span.start])
             else:
-                bad.append(chunk)
-                self.clear(range(chunk, chunk + 1))
-        if bad:
-            return Found(None, good, bad)
-        data = b"".join(pieces) if unchecked else self.contents.read(start, length)
-        return Found(data if len(data) == length else None, good, bad)
+                pieces.append(self.contents.read(begin, end - begin))
+        data = b"".join(pieces)
+        return found if found.bad or len(data) != length else found._replace(data=data)
+
+    def check(self, chunks: Iterable[int], digests: bytes | memoryview) -> Found:
+        """Compare chunks with their digests; bad ones become absent."""
+        found = Found(None, [], [])
+        for chunk in chunks:
+            self._compare(chunk, digests, found)
+        return found
+
+    def _compare(self, chunk: int, digests: bytes | memoryview, found: Found) -> bytes:
+        span = self.layout.grid.span(chunk)
+        data = self.contents.read(span.start, span.length)
+        at = chunk * _DIGEST_BYTES
+        if hashlib.sha256(data).digest() == digests[at : at + _DIGEST_BYTES]:
+            found.good.append(chunk)
+        else:
+            found.bad.append(chunk)
+            self.clear(range(chunk, chunk + 1))
+        return data
 
     def write_chunk(self, chunk: int, data: bytes | memoryview) -> None:
         """Write one chunk: first the data, then the bit that claims it."""

@@ -263,7 +263,12 @@ class NarAccessor:
 
     async def _peek(self) -> Root:
         self._means.counters.peeks += 1
-        root = await from_anywhere(self._means, self._described, partial(peek, beginnings=self._means.beginnings))
+        try:
+            root = await from_anywhere(self._means, self._described, partial(peek, beginnings=self._means.beginnings))
+        except NarfsError as error:
+            self._remember(error, self._backoff_s)
+            raise
+        self._backoff_s = _FIRST_BACKOFF_S
         if self._root is None:  # else a pass was faster, and knows better
             self._root = root
             self._keep_root(root)

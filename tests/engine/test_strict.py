@@ -291,3 +291,19 @@ async def test_a_blob_that_changed_since_it_was_peeked_at_is_read_anew(house: Ho
         accessor = await store.find(member.path)
         await accessor.peek()
         assert await contents(accessor, b"data") == NOISE[:400_000]
+
+
+async def test_a_peek_that_failed_is_not_tried_again_at_once(
+    house: House, server: Server, mock_clock: trio.testing.MockClock
+) -> None:
+    member = house.lake.add("tree", TREE)
+    server.on("/nar/*", Fault(status=404))
+    async with house.open(server.url) as store:
+        accessor = await store.find(member.path)
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                await accessor.peek()
+        assert store.statistics().counters.peeks == 1
+        server.behave()
+        mock_clock.jump(1.5)
+        assert (await accessor.peek()).kind is Kind.DIRECTORY

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from narfs.cache.disk import Descriptor, replace_file
-from narfs.cache.layout import ABSENT, HEADER_BYTES, PRESENT, Layout
+from narfs.cache.layout import ABSENT, PRESENT, Layout
 from narfs.errors import FormatError
 from narfs.formats.index import NarIndex
 
@@ -68,7 +68,7 @@ class NarFile:
         size = os.fstat(contents.fd).st_size
         if size != layout.grid.nar_size:
             raise _damaged("contents", f"{layout.grid.nar_size} bytes", str(size))
-        return cls(layout, contents, presence), bytearray(data[HEADER_BYTES:].translate(_CLAIMS))
+        return cls(layout, contents, presence), bytearray(data[layout.header_bytes :].translate(_CLAIMS))
 
     def read(self, start: int, length: int, unchecked: Collection[int], digests: bytes | memoryview) -> Found:
         """Read a span whose ``unchecked`` chunks must first be compared with their digests; bad ones become absent."""
@@ -78,7 +78,7 @@ class NarFile:
         found = Found(None, [], [])
         pieces = []
         grid = self.layout.grid
-        for chunk in grid.covering(start, length):  # type: ignore[arg-type]  # NarOffset is the offset here
+        for chunk in grid.covering(start, length):
             span = grid.span(chunk)
             begin, end = max(start, span.start), min(start + length, span.end)
             if chunk in unchecked:
@@ -110,11 +110,11 @@ class NarFile:
     def write_chunk(self, chunk: int, data: bytes | memoryview) -> None:
         """Write one chunk: first the data, then the bit that claims it."""
         self.contents.write(self.layout.grid.span(chunk).start, data)
-        self._map.write(HEADER_BYTES + chunk, bytes([PRESENT]))
+        self._map.write(self.layout.header_bytes + chunk, bytes([PRESENT]))
 
     def clear(self, chunks: range) -> None:
         """Withdraw the claim to ``chunks``."""
-        self._map.write(HEADER_BYTES + chunks.start, bytes(len(chunks)))
+        self._map.write(self.layout.header_bytes + chunks.start, bytes(len(chunks)))
 
     def evict(self, segments: Iterable[int]) -> None:
         """Withdraw the claims to whole segments, then give their blocks back. OSError where holes are unsupported."""

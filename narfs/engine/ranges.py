@@ -116,6 +116,4 @@ def _runs(numbers: Iterable[int], longest: int) -> list[range]:
 
 def _whole_chunks(index: NarIndex, frames: tuple[Frame, ...]) -> range:
     """Give the chunks that lie wholly in ``frames``: a 16 MiB frame brings 64 of them, whichever one was wanted."""
-    start, end = frames[0].nar, NarOffset(frames[-1].nar + frames[-1].nar_length)
-    size = index.grid.chunk_bytes
-    return range(-(-start // size), index.grid.count if end >= index.nar_size else end // size)
+    return index.grid.within(NarSpan(frames[0].nar, NarOffset(frames[-1].nar + frames[-1].nar_length)))

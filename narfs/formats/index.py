@@ -1,9 +1,10 @@
 """NarIndex: what narfs keeps about a NAR after it passed once: its tree, a digest per chunk, the frames of its blob.
 
-The file, version 1; integers have the machine's byte order (another machine's version number is not 1)::
+The file, version 2; integers have the machine's byte order (another machine's version number is not 2)::
 
-    magic "narfsidx", u32 version, u32 chunk_bytes, NarHash (32), u64 nar_size, 5 × u64 lengths of the sections
-    the sections, each padded with zeros to 8: nodes, names, children (listing.py), digests, frames (none: length 0)
+    magic "narfsidx", u32 version, u32 chunk_bytes, NarHash (32), u64 nar_size, 7 × u64 lengths of the sections
+    the sections, each padded with zeros to 8: nodes, names, children (listing.py), digests, frames (none: length 0),
+        cuts (u64 each; equal chunks: length 0), voucher (the pass that compared the NarHash: length 0)
     sha256 of everything before
 
 ``from_bytes`` reads a mapped file in place. It computes the sha256 (4 ms for 100 k entries, the interpreter lock
@@ -24,11 +25,12 @@ from narfs.formats.frames import FrameTable
 from narfs.formats.listing import NarListing
 from narfs.formats.nar import max_nodes
 from narfs.formats.quote import quote
+from narfs.formats.signature import PublicKey
 from narfs.offsets import ChunkGrid
 
 _MAGIC: Final = b"narfsidx"
-_VERSION: Final = 1
-_HEADER: Final = struct.Struct("=8sII32sQ5Q")
+_VERSION: Final = 2
+_HEADER: Final = struct.Struct("=8sII32sQ7Q")
 DIGEST_BYTES: Final = 32
 
 
@@ -43,11 +45,13 @@ class NarIndex:
     digests: bytes | memoryview
     """sha256 of each chunk of ``grid``, one behind the other."""
     frames: FrameTable | None
+    voucher: PublicKey | None = None
+    """The key that signed the sealed index this was; None: a pass over the whole NAR compared the NarHash."""
 
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together."""
         _hold("a NarHash of 32 bytes", len(self.nar_hash) == DIGEST_BYTES, f"{len(self.nar_hash)}")
-        _hold("a grid over the NAR", self.grid.nar_size == self.nar_size and self.grid.chunk_bytes > 0, f"{self.grid}")
+        _hold("a grid over the NAR", self.grid.nar_size == self.nar_size and self.grid.is_sound, f"{self.grid}")
         _hold(
             f"{self.grid.count} digests of chunks",
             len(self.digests) == self.grid.count * DIGEST_BYTES,
@@ -68,7 +72,9 @@ class NarIndex:
     def to_bytes(self) -> bytes:
         """Serialize."""
         frames = b"" if self.frames is None else self.frames.to_bytes()
-        sections = (*self.listing.buffers, self.digests, frames)
+        cuts = b"" if self.grid.cuts is None else memoryview(self.grid.cuts).cast("B")
+        voucher = b"" if self.voucher is None else str(self.voucher).encode()
+        sections = (*self.listing.buffers, self.digests, frames, cuts, voucher)
         lengths = map(len, sections)
         header = _HEADER.pack(_MAGIC, _VERSION, self.grid.chunk_bytes, self.nar_hash, self.nar_size, *lengths)
         body = b"".join((header, *(part for section in sections for part in (section, bytes(-len(section) % 8)))))
@@ -86,17 +92,23 @@ class NarIndex:
         _hold(f"{ends[-1] + DIGEST_BYTES} bytes", len(view) == ends[-1] + DIGEST_BYTES, f"{len(view)}", offset=56)
         checksum = hashlib.sha256(view[: ends[-1]]).digest()
         _hold(f"the checksum {checksum.hex()}", view[ends[-1] :] == checksum, view[ends[-1] :].hex(), offset=ends[-1])
-        nodes, names, children, digests, frames = (
+        nodes, names, children, digests, frames, cuts, voucher = (
             view[begin : begin + length] for begin, length in zip(ends, lengths, strict=False)
         )
         return cls(
             nar_hash=nar_hash,
             nar_size=nar_size,
             listing=NarListing(nodes, names, children),
-            grid=ChunkGrid(nar_size, chunk_bytes),
+            grid=ChunkGrid(nar_size, chunk_bytes, _cuts(cuts) if len(cuts) else None),
             digests=digests,
             frames=FrameTable.from_bytes(frames) if len(frames) else None,
+            voucher=PublicKey.parse(bytes(voucher).decode("ascii", "replace")) if len(voucher) else None,
         )
+
+
+def _cuts(section: memoryview) -> memoryview:
+    _hold("cuts of 8 bytes", len(section) % 8 == 0, f"{len(section)} bytes")
+    return section.cast("Q")
 
 
 def _hold(expected: str, holds: bool, found: str, *, offset: int = 0) -> None:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from array import array
+from itertools import accumulate
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from narfs.cache.layout import ABSENT, CHECKED, HEADER_BYTES, PRESENT, SEGMENT_BYTES, Layout
+from narfs.cache.layout import ABSENT, CHECKED, PRESENT, SEGMENT_BYTES, Layout
 from narfs.errors import FormatError
-from narfs.offsets import ChunkGrid
+from narfs.offsets import ChunkGrid, NarOffset, NarSpan
 
 HASH = bytes(range(32))
-layouts = st.builds(
-    lambda size, chunk, random_access: Layout.of(HASH, ChunkGrid(size, chunk), random_access=random_access),
-    st.integers(1, 300_000_000),
-    st.sampled_from([256 * 1024, 1024 * 1024, 3_000_000, 16 * 1024 * 1024]),
-    st.booleans(),
+equal_grids = st.builds(
+    ChunkGrid, st.integers(1, 300_000_000), st.sampled_from([256 * 1024, 1024 * 1024, 3_000_000, 16 * 1024 * 1024])
 )
+cut_grids = st.lists(st.integers(1, 1024 * 1024), min_size=1, max_size=100).map(
+    lambda sizes: ChunkGrid(sum(sizes), max(sizes), array("Q", [0, *accumulate(sizes[:-1])]))
+)
+grids = equal_grids | cut_grids
+layouts = st.builds(
+    lambda grid, random_access: Layout.of(HASH, grid, random_access=random_access), grids, st.booleans()
+)
+
+
+@settings(max_examples=100)
+@given(grid=grids, data=st.data())
+def test_every_byte_lies_in_one_chunk_of_a_sound_grid(grid: ChunkGrid, data: st.DataObject) -> None:
+    assert grid.is_sound
+    start = data.draw(st.integers(0, grid.nar_size - 1))
+    end = data.draw(st.integers(start + 1, grid.nar_size))
+    covering = [chunk for chunk in range(grid.count) if grid.span(chunk).end > start and grid.span(chunk).start < end]
+    assert list(grid.covering(start, end - start)) == covering
+    assert not grid.covering(start, 0)
+    inside = [chunk for chunk in covering if grid.span(chunk).start >= start and grid.span(chunk).end <= end]
+    assert list(grid.within(NarSpan(NarOffset(start), NarOffset(end)))) == inside
 
 
 @settings(max_examples=50)
@@ -56,11 +76,12 @@ def test_a_solid_nar_is_one_segment_and_another_is_cut_into_4_mib() -> None:
 @given(layout=layouts)
 def test_the_header_says_it_all(layout: Layout) -> None:
     assert Layout.from_bytes(layout.to_bytes() + b"the map") == layout
-    assert len(layout.to_bytes()) == HEADER_BYTES
+    assert len(layout.to_bytes()) == layout.header_bytes
 
 
-def test_every_flipped_bit_of_the_header_is_noticed() -> None:
-    good = Layout.of(HASH, ChunkGrid(12345), random_access=True).to_bytes()
+@pytest.mark.parametrize("cuts", [None, array("Q", [0, 100, 5000])], ids=["equal", "cut"])
+def test_every_flipped_bit_of_the_header_is_noticed(cuts: array[int] | None) -> None:
+    good = Layout.of(HASH, ChunkGrid(12345, 8000, cuts), random_access=True).to_bytes()
     for bit in range(8 * len(good)):
         bad = bytearray(good)
         bad[bit // 8] ^= 1 << bit % 8

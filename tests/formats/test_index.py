@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from narfs.errors import FormatError
 from narfs.formats.frames import FrameTable
 from narfs.formats.index import NarIndex
+from narfs.formats.signature import SecretKey
 from narfs.offsets import ChunkGrid
 from tests.support import trees
 from tests.support.listings import ask_everything, listing_of
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+VOUCHER = SecretKey.generate("index.test-1").public
+
+
 def index_of(tree: Tree, *, framed: bool = False, chunk_bytes: int = 256) -> NarIndex:
+    """Make an index; a framed one has explicit cuts too, and somebody who vouches for it."""
     nar = dump(tree)
-    grid = ChunkGrid(len(nar), chunk_bytes)
+    cuts = array("Q", [0, 40, *range(64, len(nar), chunk_bytes)]) if framed else None
+    grid = ChunkGrid(len(nar), chunk_bytes, cuts)
     spans = map(grid.span, range(grid.count))
     return NarIndex(
         nar_hash=hashlib.sha256(nar).digest(),
@@ -34,6 +40,7 @@ def index_of(tree: Tree, *, framed: bool = False, chunk_bytes: int = 256) -> Nar
         grid=grid,
         digests=b"".join(hashlib.sha256(nar[span.start : span.end]).digest() for span in spans),
         frames=FrameTable("zstd", 100, array("Q", [0, 40, 100]), array("Q", [0, 50, len(nar)])) if framed else None,
+        voucher=VOUCHER if framed else None,
     )
 
 
@@ -95,8 +102,8 @@ def test_nothing_but_a_format_error_comes_from_a_wrong_index_with_a_right_checks
 
 def test_another_version_is_refused_by_its_number() -> None:
     encoded = bytearray(index_of({}).to_bytes())
-    encoded[8] = 2
-    with pytest.raises(FormatError, match="version 1, found 2"):
+    encoded[8] = 1
+    with pytest.raises(FormatError, match="version 2, found 1"):
         NarIndex.from_bytes(reseal(bytes(encoded)))
 
 
@@ -107,6 +114,9 @@ def test_parts_that_do_not_belong_together_are_refused() -> None:
         {"nar_hash": b"short"},
         {"nar_size": index.nar_size + 1},
         {"grid": ChunkGrid(index.nar_size, 512)},
+        {"grid": ChunkGrid(index.nar_size, 255, index.grid.cuts)},
+        {"grid": ChunkGrid(index.nar_size, 256, array("Q", [1, *list(index.grid.cuts or ())[1:]]))},
+        {"grid": ChunkGrid(index.nar_size, 256, array("Q", [0, 0, *list(index.grid.cuts or ())[2:]]))},
         {"digests": bytes(32)},
         {"frames": other.frames},
     ):

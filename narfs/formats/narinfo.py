@@ -39,6 +39,7 @@ NAR_HASH_BYTES = 32
 MAX_SIZE = 2**64 - 1
 _MAX_SIZE_DIGITS = len(str(MAX_SIZE))
 _UNKNOWN_DERIVER = "unknown-deriver"
+_INDEX_KEY = "X-Narfs-Index"
 _DEFAULT_COMPRESSION = "bzip2"
 
 
@@ -119,6 +120,16 @@ class NarInfo:
         """Add the signature of ``key``, in place of older ones under its name."""
         kept = tuple(signature for signature in self.signatures if signature.key_name != key.name)
         return replace(self, signatures=(*kept, key.sign(self.fingerprint)))
+
+    @property
+    def index_name(self) -> str | None:
+        """Where in the lake the sealed index of this path is said to be, by a line that Nix ignores (seal.py)."""
+        return next((value for key, value in reversed(self.extra) if key == _INDEX_KEY), None)
+
+    def with_index(self, name: str) -> NarInfo:
+        """Say where the sealed index is."""
+        kept = tuple((key, value) for key, value in self.extra if key != _INDEX_KEY)
+        return replace(self, extra=(*kept, (_INDEX_KEY, name)))
 
     def content_address_matches(self) -> bool:
         """Whether the store path follows from the NarHash, so that checking the NarHash proves the path unsigned.

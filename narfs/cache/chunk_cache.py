@@ -195,9 +195,9 @@ class ChunkCache:
     async def keep_index(self, index: NarIndex, *, random_access: bool = False) -> CachedNar:
         """Keep an index without contents; chunks may come by ``CachedNar.write``. CacheUnusable.
 
-        What is known of this NAR already stays as it is.
+        What is known of this NAR already stays as it is, unless it was only vouched for and this is made from the NAR.
         """
-        if (known := await self.load(index.nar_hash)) is not None:
+        if (known := await self.load(index.nar_hash)) is not None and _stays(known.index, index):
             return known
         self._require()
         return await self._install(index, random_access=random_access, contents=None)
@@ -208,7 +208,7 @@ class ChunkCache:
         states = bytearray([ABSENT if contents is None else CHECKED]) * layout.grid.count
         data = index.to_bytes()
         async with self._evictor.turn:
-            if contents is None and (known := self.nar(index.nar_hash)) is not None:
+            if contents is None and (known := self.nar(index.nar_hash)) is not None and _stays(known.index, index):
                 return known  # somebody else was first
             self._retire(index.nar_hash)
             self._record(index.nar_hash, layout.bytes_by_segment(states), layout.map_bytes + len(data))
@@ -307,6 +307,10 @@ class ChunkCache:
             self._holder.release()
         except OSError as error:
             _log.debug("closing the cache: %s", error)
+
+
+def _stays(known: NarIndex, index: NarIndex) -> bool:
+    return known.voucher is None or index.voucher is not None
 
 
 def _prepare(places: Places, health: Health) -> tuple[Holder, Catalog, bool]:

@@ -44,6 +44,11 @@ _SETTINGS = {
         metavar="KEYS",
         help="Keys that count, separated by spaces. [default: those of nix.conf]",
     ),
+    "trusted-index-keys": click.option(
+        "--trusted-index-keys",
+        metavar="KEYS",
+        help="Keys whose sealed indexes count: their paths are read in parts, each checked. [default: none]",
+    ),
     "verify": click.option(
         "--verify",
         type=click.Choice(["strict", "progressive"]),
@@ -72,7 +77,7 @@ _CONFIG_FILE = click.option(
 
 ASKING = ("store", "trusted-public-keys", "cache-dir")
 """Keys of a command that reads narinfos only."""
-READING = ("store", "trusted-public-keys", "verify", "cache-dir", "cache-size", "keep-free")
+READING = ("store", "trusted-public-keys", "trusted-index-keys", "verify", "cache-dir", "cache-size", "keep-free")
 """Keys of a command that reads contents, and keeps them."""
 SERVING = (*READING, "read-deadline")
 """Keys of a command that mounts."""

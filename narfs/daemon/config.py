@@ -29,6 +29,8 @@ class Config:
     store: tuple[str, ...] = ("https://cache.nixos.org",)
     """Lakes, as Nix writes them; asked by Priority, then in this order."""
     trusted_public_keys: PublicKeys = field(default=PublicKeys((CACHE_NIXOS_ORG_KEY,)))
+    trusted_index_keys: PublicKeys = field(default=PublicKeys())
+    """Keys whose sealed indexes count; of nobody by default."""
     verify: Verify = Verify.STRICT
     cache_size: Size | None = None
     """Budget of the cache; None means the lesser of 20 GiB and 10 % of its disk."""
@@ -113,6 +115,7 @@ KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "cache-dir": ("cache_dir", _path),
     "store": ("store", _stores),
     "trusted-public-keys": ("trusted_public_keys", _public_keys),
+    "trusted-index-keys": ("trusted_index_keys", _public_keys),
     "verify": ("verify", _verify),
     "cache-size": ("cache_size", _size),
     "keep-free": ("keep_free", _size),

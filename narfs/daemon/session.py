@@ -72,7 +72,7 @@ async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]
         netrc_file=config.netrc_file,
         ssl_cert_file=config.ssl_cert_file,
     )
-    trust = TrustPolicy(config.trusted_public_keys, config.verify)
+    trust = TrustPolicy(config.trusted_public_keys, config.verify, config.trusted_index_keys)
     try:
         async with AsyncExitStack() as opened:
             lakes = await opened.enter_async_context(open_lakes(config.store, settings))

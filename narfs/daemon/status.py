@@ -34,6 +34,7 @@ class Serves:
 
     stores: tuple[str, ...]
     trusted_public_keys: tuple[str, ...]
+    trusted_index_keys: tuple[str, ...]
     verify: str
 
 
@@ -50,7 +51,7 @@ class Mount:
     paths: int
     """Attached so far; of a closed View all."""
     verified_paths: int
-    """Those whose NAR was compared with its NarHash."""
+    """Those whose NAR was compared with its NarHash, or whose sealed index with a key that counts."""
     cache_dir: str | None
 
 
@@ -136,7 +137,10 @@ def summarize(requests: MountStatistics | None, cache: CacheStatistics | None, l
 
 def _serves(config: Config) -> Serves:
     return Serves(
-        tuple(map(_without_credentials, config.store)), tuple(map(str, config.trusted_public_keys)), config.verify.value
+        tuple(map(_without_credentials, config.store)),
+        tuple(map(str, config.trusted_public_keys)),
+        tuple(map(str, config.trusted_index_keys)),
+        config.verify.value,
     )
 
 

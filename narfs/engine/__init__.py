@@ -9,6 +9,7 @@ wire       what the loop and the workers say to each other
 flights    single flight: work that belongs to nobody who waits for it
 passes     a Pass: lake stream → worker → cache, and what may be known of it before it ends
 ranges     the parts of a blob that can be fetched by themselves
+sealed     the sealed index of a path, fetched and checked
 peek       kind and size of a root node from the first kilobytes of its NAR
 fetcher    the chunks that the cache does not have, each fetched once
 restream   reading without a cache: verified chunks out of a stream that is read again

@@ -5,8 +5,11 @@ Where the bytes come from, first match wins:
 1. the cache (``read_nowait``, then ``read`` for what must be read from disk or checked first);
 2. under progressive, the draft of the pass that is under way;
 3. ranges of the blob, if it is direct or framed and its index is known;
-4. a whole pass into the cache;
+4. a whole pass into the cache, also if a range was not what it should be;
 5. without a cache: the stream read again, checked against the index (``restream``).
+
+The index comes out of the cache, out of the lake if it is sealed there by a key that counts (asked for once, before
+anything else is), or out of the first pass.
 
 What failed is remembered with a back-off, 1 s at first (the kernel asks twice at once) and 60 s at most: a NAR that
 does not match its NarHash must not be streamed again for each of a thousand reads, and a lake that recovers must be
@@ -28,6 +31,8 @@ from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
 from narfs.engine.passes import Pass
 from narfs.engine.peek import peek
+from narfs.engine.ranges import has_ranges
+from narfs.engine.sealed import fetch_index
 from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable, again
 from narfs.formats.growing import PENDING, Pending
 from narfs.formats.listing import Kind
@@ -71,6 +76,10 @@ class NarAccessor:
         self._fetcher: Fetcher | None = None
         self._pass: Pass | None = None
         self._flight: Flight[None] | None = None
+        self._sealed = means.trust.wants_index(described.narinfo)
+        """Whether there is a sealed index to be asked for yet."""
+        self._sealed_unreached = False
+        self._unsealing: Flight[None] | None = None
         self._peeking: Flight[Root] | None = None
         self._failure: NarfsError | None = None
         self._retry_at = 0.0
@@ -84,7 +93,7 @@ class NarAccessor:
 
     @property
     def verified(self) -> bool:
-        """Whether the NAR was compared with its NarHash; then tree and root are what they will always be."""
+        """Whether the NAR or its index was compared with what is trusted; then tree and root stay what they are."""
         return self._index is not None
 
     @property
@@ -112,16 +121,19 @@ class NarAccessor:
                 await self._pass.wait_progress()
                 continue
             self._raise_failure()
+            if await self._unsealed():
+                continue
             if self._peeking is None or self._peeking.landed:
                 self._peeking = take_off(self._means.nursery, self._peek)
             await self._peeking.result()
         return root
 
     async def settle(self) -> None:
-        """Wait until the NAR was compared with its NarHash."""
+        """Wait until the NAR was compared with its NarHash, or an index key vouches for what will be read of it."""
         while self._index is None:
             self._raise_failure()
-            await self._pass_under_way()[1].result()
+            if not await self._unsealed():
+                await self._pass_under_way()[1].result()
 
     async def child(self, directory: int, name: bytes) -> int | None:
         """Give the id of the child ``name``, or None if there is none."""
@@ -178,6 +190,8 @@ class NarAccessor:
     async def _pass_to_read(self) -> Pass | None:
         """Give the pass under way if it may be read already; else wait until it has moved on, and give None."""
         self._raise_failure()
+        if await self._unsealed():
+            return None
         passing, flight = self._pass_under_way()
         if passing.progressive and not flight.landed:
             if passing.growing is None:
@@ -204,11 +218,13 @@ class NarAccessor:
     async def _run(self, passing: Pass) -> None:
         try:
             index, cached = await passing.run()
-            await self._outlive_claim(_root_of(index))
+            self._agree(index)
+            await self._outlive_claim(index.root)
         except NarfsError as error:
             self.broken_passes += passing.seen
             poisoned = passing.seen and isinstance(error, Corrupt | FormatError)
             self._remember(error, math.inf if poisoned else self._backoff_s)
+            self._sealed = self._sealed_unreached
             raise
         finally:
             self._pass = None
@@ -218,9 +234,14 @@ class NarAccessor:
         self._take(index, cached)
 
     def _take(self, index: NarIndex, cached: CachedNar | None) -> None:
-        self._root = _root_of(index)
+        self._root = index.root
         self._index, self._cached = index, cached
         self._fetcher = Fetcher(self._means, self._described, index)
+
+    def _agree(self, index: NarIndex) -> None:
+        """Refuse a NAR that has another tree than its sealed index said: the kernel knows that one for ever."""
+        if self._index is not None and self._index.listing != index.listing:
+            raise Corrupt("the NAR has another tree than its sealed index says, whose key should not be trusted")
 
     async def _outlive_claim(self, root: Root) -> None:
         """If the kernel was told something else of the root node, show nothing below it until that was forgotten."""
@@ -234,6 +255,37 @@ class NarAccessor:
             )
             self._keep_root(root)
             await trio.sleep(_CLAIM_BELIEVED_S)
+
+    # The sealed index.
+
+    async def _unsealed(self) -> bool:
+        """Ask for the sealed index if that was not done yet; say whether there is an index now."""
+        if self._index is None and self._sealed:
+            if self._unsealing is None or self._unsealing.landed:
+                self._unsealing = take_off(self._means.nursery, self._unseal)
+            await self._unsealing.result()
+        return self._index is not None
+
+    async def _unseal(self) -> None:
+        """Take the sealed index, or go without. It is asked for again only if it could not be fetched, nor the NAR."""
+        try:
+            index = await fetch_index(self._means, self._described)
+            if index is not None:
+                await self._outlive_claim(index.root)
+                self._take(index, await self._keep(index))
+        except Unavailable as error:
+            _log.warning("%s; the whole NAR is read instead", error)
+            self._sealed_unreached = True
+        finally:
+            self._sealed = False  # not before: whoever comes meanwhile waits for this
+
+    async def _keep(self, index: NarIndex) -> CachedNar | None:
+        """Keep an index without contents in the cache, if there is one and it can."""
+        if self._means.cache is not None:
+            with suppress(CacheUnusable):
+                ranges = has_ranges(index, self._described.narinfo)
+                return await self._means.cache.keep_index(index, random_access=ranges)
+        return None
 
     # Chunks that the cache does not have.
 
@@ -255,8 +307,9 @@ class NarAccessor:
             return self._cached
         self._cached = await cache.load(self.nar_hash)
         if self._cached is None and self._index is not None and fetcher.has_ranges:
-            with suppress(CacheUnusable):
-                self._cached = await cache.keep_index(self._index, random_access=True)
+            self._cached = await self._keep(self._index)
+        if self._cached is not None and self._index is not None and self._cached.index.grid != self._index.grid:
+            self._cached = None  # the index of before, cut differently, which could not be replaced
         return self._cached
 
     # The first kilobytes.
@@ -291,8 +344,3 @@ class NarAccessor:
         if trio.current_time() < self._retry_at:
             raise again(self._failure) from self._failure
         self._failure = None
-
-
-def _root_of(index: NarIndex) -> Root:
-    node = index.listing.node(0)
-    return Root(node.kind, node.executable, 0 if node.kind is Kind.DIRECTORY else node.size)

@@ -94,8 +94,10 @@ class Fetcher:
             chunks = await from_anywhere(self._means, self._described, partial(self._fetch_from, request))
         except (Corrupt, FormatError) as error:
             self._means.counters.corrupt += 1
+            if self.has_ranges:
+                path = self._described.narinfo.path.base_name
+                _log.warning("%s: a part of the blob: %s; the whole NAR is read instead", path, error)
             self.has_ranges = False
-            _log.warning("%s: a range of the blob: %s", self._described.narinfo.path.base_name, error)
             return {}
         except Unavailable:
             if self.has_ranges:

@@ -36,6 +36,9 @@ class Counters:
     corrupt: int = 0
     """NARs, and parts of NARs, whose digest was not the promised one."""
     untrusted: int = 0
+    indexes_taken: int = 0
+    indexes_refused: int = 0
+    """Sealed indexes that were not what they should be, or of no trusted key."""
     range_fetches: int = 0
     range_fetched_nar_bytes: int = 0
     peeks: int = 0

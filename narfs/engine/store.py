@@ -84,6 +84,9 @@ class Store:
         cached = None
         if key not in self._accessors and cache is not None:
             cached = await cache.load(narinfo.nar_hash)
+            if cached is not None and not self._means.trust.accepts_index(cached.index):
+                cached.drop()
+                cached = None
             if cached is not None and cached.index.nar_size != narinfo.nar_size:
                 cached = None
         if (accessor := self._accessors.get(key)) is None:

@@ -3,17 +3,21 @@
 A narinfo is *trusted* when its lake is (``?trusted=1`` waives the signature), when a trusted key signed its
 fingerprint, or when it is content-addressed by a method whose result follows from the NarHash. In all three cases the
 NarHash is still compared with the bytes; URL, Compression and the File fields are hints from a stranger.
+
+Index keys are a list of their own: who signs a sealed index says that he compared the whole NAR with its NarHash.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from narfs.formats.signature import PublicKeys
+
 if TYPE_CHECKING:
+    from narfs.formats.index import NarIndex
     from narfs.formats.narinfo import NarInfo
-    from narfs.formats.signature import PublicKeys
     from narfs.lake.binary_cache import BinaryCache
 
 
@@ -32,6 +36,7 @@ class TrustPolicy:
 
     keys: PublicKeys
     verify: Verify = Verify.STRICT
+    index_keys: PublicKeys = field(default=PublicKeys())
 
     def accepts(self, lake: BinaryCache, narinfo: NarInfo) -> bool:
         """Say whether ``narinfo``, as ``lake`` gave it, counts."""
@@ -40,3 +45,11 @@ class TrustPolicy:
     def signer(self, narinfo: NarInfo) -> str | None:
         """Name the trusted key that signed ``narinfo``, if any did."""
         return self.keys.verify(narinfo.fingerprint, narinfo.signatures)
+
+    def wants_index(self, narinfo: NarInfo) -> bool:
+        """Say whether a sealed index is worth asking for: the narinfo tells of one, and a key could make it count."""
+        return narinfo.index_name is not None and len(self.index_keys) > 0
+
+    def accepts_index(self, index: NarIndex) -> bool:
+        """Say whether an index that was kept counts: made from the whole NAR, or vouched for by a key still trusted."""
+        return index.voucher is None or index.voucher in self.index_keys.keys

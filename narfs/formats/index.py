@@ -22,8 +22,8 @@ from typing import Final
 
 from narfs.errors import FormatError
 from narfs.formats.frames import FrameTable
-from narfs.formats.listing import NarListing
-from narfs.formats.nar import max_nodes
+from narfs.formats.listing import Kind, NarListing
+from narfs.formats.nar import Root, max_nodes
 from narfs.formats.quote import quote
 from narfs.formats.signature import PublicKey
 from narfs.offsets import ChunkGrid
@@ -64,6 +64,12 @@ class NarIndex:
         )
         frames = self.frames
         _hold("frames of the whole NAR", frames is None or frames.nar_size == self.nar_size, "others")
+
+    @property
+    def root(self) -> Root:
+        """What ``peek_root`` says of the NAR."""
+        node = self.listing.node(0)
+        return Root(node.kind, node.executable, 0 if node.kind is Kind.DIRECTORY else node.size)
 
     def digest(self, chunk: int) -> bytes:
         """Give the sha256 of a chunk."""

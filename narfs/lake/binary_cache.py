@@ -11,6 +11,7 @@ import trio
 from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, TooSlow, Unavailable, UsageError
 from narfs.formats.cache_info import DEFAULT_PRIORITY, MAX_CACHE_INFO_BYTES, CacheInfo
 from narfs.formats.narinfo import MAX_NARINFO_BYTES, NarInfo
+from narfs.formats.seal import MAX_INDEX_BYTES
 from narfs.formats.store_path import STORE_DIR
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
 
@@ -90,6 +91,10 @@ class BinaryCache:
         await self.info()
         return await self._transport.get(f"{hash_part}.ls", max_bytes=MAX_LISTING_BYTES)
 
+    async def sealed_index(self, narinfo: NarInfo) -> bytes:
+        """Read the sealed index that the narinfo tells of, as it is; Untrusted if that leads out of the lake."""
+        return await self._transport.get(self.url.name_of(narinfo.index_name or ""), max_bytes=MAX_INDEX_BYTES)
+
     @asynccontextmanager
     async def open_blob(
         self, narinfo: NarInfo, start: BlobOffset = FROM_THE_START
@@ -137,6 +142,10 @@ class BinaryCache:
     async def put_listing(self, hash_part: str, data: bytes) -> None:
         """Write the ``.ls`` of a store path."""
         await self._put(f"{hash_part}.ls", data)
+
+    async def put_sealed_index(self, name: str, data: bytes) -> None:
+        """Write a sealed index under the name that its narinfo will tell: after the blob, before the narinfo."""
+        await self._put(self.url.name_of(name), data)
 
     async def put_blob(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write a compressed NAR of exactly ``size`` bytes under the URL ``name`` of its narinfo."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from narfs.engine.accessor import NarAccessor
 
 GIB = 1 << 30
+NO_KEYS = PublicKeys()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,16 @@ class House:
         cached: bool = True,
         budget_bytes: int = GIB,
         keys: str | None = None,
+        index_keys: PublicKeys = NO_KEYS,
     ) -> AbstractAsyncContextManager[Store]:
-        return self._open(urls or (self.lake.url,), verify, cached, budget_bytes, keys)
+        trusted = PublicKeys.parse(self.lake.trusted_public_keys if keys is None else keys)
+        policy = TrustPolicy(trusted, verify, index_keys)
+        return self._open(urls or (self.lake.url,), policy, cached=cached, budget_bytes=budget_bytes)
 
     @asynccontextmanager
     async def _open(
-        self, urls: tuple[str, ...], verify: Verify, cached: bool, budget_bytes: int, keys: str | None
+        self, urls: tuple[str, ...], policy: TrustPolicy, *, cached: bool, budget_bytes: int
     ) -> AsyncIterator[Store]:
-        trusted = PublicKeys.parse(self.lake.trusted_public_keys if keys is None else keys)
         settings = LakeSettings(attempts=2)
         async with trio.open_nursery() as nursery, AsyncExitStack() as opened:
             lakes = await opened.enter_async_context(open_lakes(urls, settings))
@@ -59,7 +62,6 @@ class House:
                     self.cache_directory, budget_bytes=budget_bytes, keep_free_bytes=0, nursery=nursery
                 )
                 opened.push_async_callback(cache.aclose)
-            policy = TrustPolicy(trusted, verify)
             yield await opened.enter_async_context(open_store(lakes, cache, policy, worker_count=2))
 
 

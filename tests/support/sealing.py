@@ -1,18 +1,26 @@
-"""Sealed NARs in memory, made the way push makes them."""
+"""Sealed NARs, made the way push makes them: in memory and in a lake."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from narfs.formats import base32
 from narfs.formats.digest import Hash
 from narfs.formats.index import NarIndex
 from narfs.formats.nar import NarIndexer
 from narfs.formats.narinfo import NarInfo
+from narfs.formats.seal import seal
 from narfs.formats.sealed_blob import NarCutter, SealedBlob, seal_frame
 from narfs.formats.store_path import make_source_path
+from tests.support.lakes import Lake, Member
 from tests.support.trees import Tree, dump
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from narfs.formats.signature import SecretKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,20 @@ class Sealed:
     blob: bytes
     narinfo: NarInfo
     index: NarIndex
+
+
+def add_sealed(lake: Lake, name: str, tree: Tree, index_key: SecretKey, *, frame_bytes: int = 64 * 1024) -> Member:
+    """Add a path to a lake as push seals it."""
+    sealed = seal_tree(name, tree, frame_bytes=frame_bytes)
+    narinfo = sealed.narinfo.sign(lake.secret_key).with_index(f"{sealed.narinfo.path.hash_part}.narfs")
+    (lake.directory / narinfo.url).write_bytes(sealed.blob)
+    index_file(lake, narinfo).write_bytes(seal(sealed.index, narinfo, [index_key], page_chunks=8))
+    lake.put(narinfo)
+    return Member(narinfo, tree, sealed.nar)
+
+
+def index_file(lake: Lake, narinfo: NarInfo) -> Path:
+    return lake.directory / f"{narinfo.path.hash_part}.narfs"
 
 
 def seal_tree(name: str, tree: Tree, *, frame_bytes: int, piece_bytes: int = 1 << 20) -> Sealed:

@@ -36,7 +36,7 @@ Trees of one push may mention each other; what mentions is a reference. What the
     "--secret-key-file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Sign with this key (nix-store --generate-binary-cache-key).",
+    help="Sign and seal with this key (nix-store --generate-binary-cache-key).",
 )
 @click.option("--closure", is_flag=True, help="Push all that store paths refer to, too.")
 @click.option(

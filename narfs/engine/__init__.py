@@ -17,6 +17,8 @@ accessor   NarAccessor: read(NarOffset, length) on one NAR
 store      Store: from a store path to its verified NarInfo and its NarAccessor
 closure    all NarInfos that a closed View needs
 push       local files into a lake; push_sources what arguments mean by them, nix_store what Nix says of them
-packing    one pass over local files: survey or pack; nar_dump their NAR
+sealing    the sealed layout, several threads to a blob
+publishing one path into a lake, in an order that survives a crash
+packing    one pass over a NAR that is published: survey or pack; nar_dump that of local files
 references which trees refer to which paths, and what they are called then
 """

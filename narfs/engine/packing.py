@@ -1,12 +1,11 @@
-"""One pass over a local file or directory, in hops of a thread: to survey it, or to pack it into a temporary file."""
+"""One pass over a NAR, in hops of a thread: to survey it, or to pack it into a temporary file."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from contextlib import closing
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
@@ -14,7 +13,6 @@ from narfs.engine.nar_dump import dump
 from narfs.engine.references import MentionScanner, Survey
 from narfs.errors import Corrupt, FormatError
 from narfs.formats.digest import Hash
-from narfs.formats.nar import NarIndexer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,18 +20,37 @@ if TYPE_CHECKING:
 
     from narfs.formats.compression import Encoder
     from narfs.formats.listing import NarListing
+    from narfs.formats.nar import NarIndexer
+    from narfs.formats.narinfo import NarInfo
 
 HOP_BYTES = 1024 * 1024
 """Work of one thread hop: 76 µs of hopping against at least 2 ms of reading, hashing and compressing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What the NAR of ``root`` must turn out to be."""
+class NarSource(Protocol):
+    """Where the bytes of a NAR come from."""
+
+    async def pass_over(self, feed: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
+        """Feed the whole NAR, in a thread; ``progress`` is told the bytes of each hop."""
+
+    def blame(self, found: str) -> Corrupt:
+        """Make the error for bytes that are not the expected ones."""
+
+
+class LocalTree(NamedTuple):
+    """A file or directory of this machine."""
 
     root: Path
-    nar_hash: bytes
-    nar_size: int
+
+    async def pass_over(self, feed: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
+        """Feed its NAR."""
+        with closing(dump(os.fsencode(self.root))) as pieces:
+            while passed := await trio.to_thread.run_sync(_hop, pieces, feed):
+                progress(passed)
+
+    def blame(self, found: str) -> Corrupt:
+        """Say that it is not what it was."""
+        return Corrupt(f"{self.root}: changed while it was pushed, or is damaged: {found}")
 
 
 class Packed(NamedTuple):
@@ -61,13 +78,21 @@ async def survey(name: str, root: Path, progress: Callable[[int], None]) -> Surv
         digest.update(piece)
         scanner.feed(piece)
 
-    await _pass_over(root, feed, progress)
+    await LocalTree(root).pass_over(feed, progress)
     return Survey(name, digest.digest(), size, frozenset(scanner.hash_parts))
 
 
-async def pack(expected: Expected, encoder: Encoder, file: IO[bytes], progress: Callable[[int], None]) -> Packed:
-    """Compress into ``file``; Corrupt if the NAR is not the expected one."""
-    nar, blob, indexer = hashlib.sha256(), hashlib.sha256(), NarIndexer(expected.nar_size)
+async def pack(
+    expected: NarInfo,
+    source: NarSource,
+    indexer: NarIndexer,
+    encoder: Encoder,
+    file: IO[bytes],
+    *,
+    progress: Callable[[int], None],
+) -> Packed:
+    """Compress into ``file``, each piece after the indexer took it; Corrupt if the NAR is not the expected one."""
+    nar, blob = hashlib.sha256(), hashlib.sha256()
 
     def keep(compressed: bytes) -> None:
         blob.update(compressed)
@@ -79,23 +104,15 @@ async def pack(expected: Expected, encoder: Encoder, file: IO[bytes], progress: 
         keep(encoder.feed(piece))
 
     try:
-        await _pass_over(expected.root, feed, progress)
+        await source.pass_over(feed, progress)
         listing = indexer.finish()
     except FormatError as error:
-        raise Corrupt(f"{expected.root}: changed while it was pushed, or is damaged: {error}") from error
+        raise source.blame(str(error)) from error
     if nar.digest() != expected.nar_hash:
         found, promised = Hash("sha256", nar.digest()), Hash("sha256", expected.nar_hash)
-        raise Corrupt(
-            f"{expected.root}: changed while it was pushed, or is damaged: {found.nix32}, not {promised.nix32}"
-        )
-    keep(encoder.finish())
+        raise source.blame(f"{found.nix32}, not {promised.nix32}")
+    await trio.to_thread.run_sync(lambda: keep(encoder.finish()))
     return Packed(file, Hash("sha256", blob.digest()), file.tell(), listing)
-
-
-async def _pass_over(root: Path, feed: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
-    with closing(dump(os.fsencode(root))) as pieces:
-        while passed := await trio.to_thread.run_sync(_hop, pieces, feed):
-            progress(passed)
 
 
 def _hop(pieces: Iterator[bytes], feed: Callable[[bytes], None]) -> int:

@@ -1,46 +1,40 @@
-"""Push: files of this machine into a lake, as compressed NARs with listings and signed narinfos.
+"""Push: files of this machine into a lake, as compressed NARs with listings and signed narinfos (``publishing``).
 
-What a reader of the lake may rely on: a narinfo is there only when its blob is, and only when the narinfos of all it
-refers to are. So a path is published blob first, then ``.ls``, then narinfo, and the narinfo waits for those of its
-references; blobs of several paths are made and sent at the same time.
+With a key they are sealed (docs/lake-format.md): the index says that whoever has the key saw the whole NAR, as the
+signature of the narinfo does. Blobs of several paths are made and sent at the same time.
 
 A tree is read twice, since its name in the store follows from its NarHash and from what it mentions: once to name it,
 once to compress it, and the second time only if the lake does not have the path already. A path of a Nix store has a
-name and is read once. In between the compressed NAR lies in a temporary file, because a lake wants its hash for a name
-and its length in front; memory is bounded by some MiB for each path in flight.
+name and is read once.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import trio
 
 from narfs.engine.nix_store import ValidPath
-from narfs.engine.packing import Expected, pack, survey
+from narfs.engine.packing import LocalTree, survey
+from narfs.engine.publishing import Parcel, for_each, publish, sealing_threads
 from narfs.engine.references import name_trees, references_first
-from narfs.errors import NarfsError, NotFound, UsageError
+from narfs.errors import NotFound, UsageError
 from narfs.formats import base32
 from narfs.formats.cache_info import CacheInfo
-from narfs.formats.compression import KNOWN, ZSTD_LEVEL, encoder
+from narfs.formats.compression import ZSTD_LEVEL, encoder
 from narfs.formats.digest import Hash
-from narfs.formats.ls import to_ls
 from narfs.formats.narinfo import NarInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
     from pathlib import Path
 
-    from narfs.engine.packing import Packed
     from narfs.engine.references import Named, Survey
     from narfs.formats.signature import SecretKey
     from narfs.formats.store_path import StorePath
     from narfs.lake.binary_cache import BinaryCache
-
-T = TypeVar("T")
 
 _ASK_AT_ONCE = 32
 """Narinfo requests in flight; the transport has its own bound, this one is on tasks."""
@@ -117,14 +111,15 @@ async def push(
     outside = {reference for one in objects for reference in one.info.references} - by_path.keys()
     is_lake = await target.has_info()
     present = await _present(target, [*order, *outside]) if is_lake else {}
-    packing = [_Packing.of(by_path[path], key, compression, level) for path in order if path not in present]
-    for one in packing:
+    encoder(compression)  # UsageError if it is one that narfs does not write
+    parcels = [_parcel(by_path[path], key, compression, level) for path in order if path not in present]
+    for one in parcels:
         _refuse_dangling(one.narinfo, present.keys() | by_path.keys())
-    described = present | {one.narinfo.path: one.narinfo for one in packing}
-    if not dry_run and packing:
+    described = present | {one.narinfo.path: one.narinfo for one in parcels}
+    if not dry_run and parcels:
         if not is_lake:
             await target.put_info(CacheInfo(want_mass_query=True))
-        described |= await _publish(target, packing, _Meter(progress, sum(one.narinfo.nar_size for one in packing)))
+        described |= await _publish(target, parcels, _Meter(progress, sum(one.narinfo.nar_size for one in parcels)))
     status: Literal["sent", "would send"] = "would send" if dry_run else "sent"
     return PushReport(
         roots=tuple(one.info.path for one in objects),
@@ -150,34 +145,21 @@ class _Meter:
         return advance
 
 
-@dataclass(frozen=True, slots=True)
-class _Packing:
-    """A path on its way into the lake; of ``narinfo`` all but the blob's name, hash and size is known."""
-
-    root: Path
-    narinfo: NarInfo
-    level: int
-
-    @classmethod
-    def of(cls, source: StoreObject, key: SecretKey | None, compression: str, level: int) -> _Packing:
-        info = source.info
-        narinfo = NarInfo(
-            path=info.path,
-            url=f"nar/{base32.encode(info.nar_hash)}.nar",
-            compression=compression,
-            nar_hash=info.nar_hash,
-            nar_size=info.nar_size,
-            references=info.references,
-            deriver=info.deriver,
-            signatures=info.signatures,
-            ca=info.ca,
-        )
-        return cls(source.root, narinfo.sign(key) if key else narinfo, level)
-
-    def with_blob(self, packed: Packed) -> NarInfo:
-        """Complete the narinfo; the signature does not cover what changes."""
-        url = f"nar/{base32.encode(packed.file_hash.digest)}.nar{KNOWN[self.narinfo.compression]}"
-        return replace(self.narinfo, url=url, file_hash=packed.file_hash, file_size=packed.file_size)
+def _parcel(source: StoreObject, key: SecretKey | None, compression: str, level: int) -> Parcel:
+    info = source.info
+    narinfo = NarInfo(
+        path=info.path,
+        url=f"nar/{base32.encode(info.nar_hash)}.nar",
+        compression=compression,
+        nar_hash=info.nar_hash,
+        nar_size=info.nar_size,
+        references=info.references,
+        deriver=info.deriver,
+        signatures=info.signatures,
+        ca=info.ca,
+    )
+    index_key = key if compression == "zstd" else None
+    return Parcel(narinfo.sign(key) if key else narinfo, LocalTree(source.root), level, index_key)
 
 
 async def _name(sources: Sequence[Source], references: Sequence[StorePath], meter: _Meter) -> list[StoreObject]:
@@ -205,7 +187,7 @@ async def _present(target: BinaryCache, paths: Iterable[StorePath]) -> dict[Stor
         except NotFound:
             return
 
-    await _for_each(paths, ask, at_once=_ASK_AT_ONCE)
+    await for_each(paths, ask, at_once=_ASK_AT_ONCE)
     return present
 
 
@@ -218,50 +200,24 @@ def _refuse_dangling(narinfo: NarInfo, valid: Container[StorePath]) -> None:
         )
 
 
-async def _publish(target: BinaryCache, packing: Sequence[_Packing], meter: _Meter) -> dict[StorePath, NarInfo]:
-    """Pack and send, as many at once as there are processors; references come first in ``packing``."""
-    published = {one.narinfo.path: trio.Event() for one in packing}
+async def _publish(target: BinaryCache, parcels: Sequence[Parcel], meter: _Meter) -> dict[StorePath, NarInfo]:
+    """Pack and send, as many at once as there are processors; references come first in ``parcels``."""
+    published = {parcel.narinfo.path: trio.Event() for parcel in parcels}
     sent: dict[StorePath, NarInfo] = {}
 
-    async def publish(one: _Packing) -> None:
-        expected = Expected(one.root, one.narinfo.nar_hash, one.narinfo.nar_size)
-        encode = encoder(one.narinfo.compression, level=one.level)
-        with tempfile.TemporaryFile() as file:
-            packed = await pack(expected, encode, file, meter.subject(one.narinfo.path.name))
-            narinfo = one.with_blob(packed)
-            if not await target.has_blob(narinfo.url):
-                await target.put_blob(narinfo.url, packed, packed.file_size)
-        listing = await trio.to_thread.run_sync(to_ls, packed.listing)
-        await target.put_listing(narinfo.path.hash_part, listing)
+    async def wait_for_references(narinfo: NarInfo) -> None:
         for reference in set(narinfo.references) & published.keys() - {narinfo.path}:
             await published[reference].wait()
-        await target.put_narinfo(narinfo)
-        sent[narinfo.path] = narinfo
-        published[narinfo.path].set()
+
+    async def publish_one(parcel: Parcel) -> None:
+        path = parcel.narinfo.path
+        sent[path] = await publish(target, parcel, threads, meter.subject(path.name), wait_for_references)
+        published[path].set()
 
     # What a path waits for was begun before it, so it is never behind it in the queue: there is no deadlock.
-    await _for_each(packing, publish, at_once=os.cpu_count() or 1)
+    with sealing_threads() as threads:
+        await for_each(parcels, publish_one, at_once=os.cpu_count() or 1)
     return sent
-
-
-async def _for_each(items: Iterable[T], do: Callable[[T], Awaitable[None]], *, at_once: int) -> None:
-    """Do it for every item, begun in order; the first failure cancels the others and is raised."""
-    queue = iter(items)
-    failures: list[NarfsError] = []
-
-    async def work() -> None:
-        for item in queue:
-            try:
-                await do(item)
-            except NarfsError as error:
-                failures.append(error)
-                nursery.cancel_scope.cancel()
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(at_once):
-            nursery.start_soon(work)
-    if failures:
-        raise failures[0]
 
 
 def _report(narinfo: NarInfo, status: Literal["sent", "present", "would send"]) -> PushedPath:

@@ -143,9 +143,9 @@ class BinaryCache:
         """Write the ``.ls`` of a store path."""
         await self._put(f"{hash_part}.ls", data)
 
-    async def put_sealed_index(self, name: str, data: bytes) -> None:
-        """Write a sealed index under the name that its narinfo will tell: after the blob, before the narinfo."""
-        await self._put(self.url.name_of(name), data)
+    async def put_sealed_index(self, narinfo: NarInfo, data: bytes) -> None:
+        """Write a sealed index under the name that the narinfo will tell: after the blob, before the narinfo."""
+        await self._put(self.url.name_of(narinfo.index_name or ""), data)
 
     async def put_blob(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write a compressed NAR of exactly ``size`` bytes under the URL ``name`` of its narinfo."""

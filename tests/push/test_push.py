@@ -16,6 +16,7 @@ from narfs.formats.compression import decoder
 from narfs.formats.digest import Hash
 from narfs.formats.ls import from_ls
 from narfs.formats.nar import NarIndexer
+from narfs.formats.seal import unseal
 from narfs.formats.signature import PublicKeys, SecretKey
 from narfs.formats.store_path import StorePath, make_source_path
 from narfs.lake.binary_cache import BinaryCache
@@ -117,6 +118,36 @@ async def test_the_blob_is_the_nar_and_is_named_after_itself(
     indexer = NarIndexer(len(nar))
     indexer.feed(nar)
     assert from_ls(await lake.listing(narinfo.path.hash_part)) == indexer.finish()
+
+
+async def test_with_a_key_the_path_is_sealed(lake: Lake, tree: Tree) -> None:
+    report = await push(lake, [tree], key=KEY)
+    part = report.roots[0].hash_part
+    narinfo = await lake.narinfo(part)
+    assert lake.transport.puts[1:] == [narinfo.url, f"{part}.ls", f"{part}.narfs", f"{part}.narinfo"]
+    index = unseal(await lake.sealed_index(narinfo), narinfo, PublicKeys((KEY.public,)))
+    nar = lake.nar(narinfo)
+    assert index.listing == from_ls(await lake.listing(part))
+    assert index.frames is not None
+    assert index.grid.count == len(index.frames.nar_bounds) - 1 > 8
+    for chunk in range(index.grid.count):
+        span = index.grid.span(chunk)
+        assert index.digest(chunk) == hashlib.sha256(nar[span.start : span.end]).digest()
+
+
+async def test_without_a_key_and_without_compression_there_is_no_index(lake: Lake, tree: Tree) -> None:
+    await push(lake, [tree])
+    await push(lake, [Tree("plain", tree.root)], key=KEY, compression="none")
+    assert not any(name.endswith(".narfs") for name in lake.files())
+
+
+async def test_the_same_files_make_the_same_sealed_blob(tmp_path: Path, tree: Tree) -> None:
+    blobs = []
+    for number in range(2):
+        lake = Lake(tmp_path / str(number))
+        narinfo = await lake.narinfo((await push(lake, [tree], key=KEY)).roots[0].hash_part)
+        blobs.append(narinfo.file_hash)
+    assert blobs[0] == blobs[1]
 
 
 async def test_a_higher_level_makes_a_smaller_blob(tmp_path: Path, tree: Tree) -> None:
@@ -231,18 +262,18 @@ async def test_progress_reaches_what_it_promised(lake: Lake, tree: Tree) -> None
     assert {one.subject for one in seen} == {"tool-1.0"}
 
 
-@pytest.mark.parametrize("refused", [".zst", ".ls", ".narinfo"])
+@pytest.mark.parametrize("refused", [".zst", ".ls", ".narfs", ".narinfo"])
 async def test_a_lake_that_fails_is_left_valid_and_said_so(
     lake: Lake, tree: Tree, tmp_path: Path, refused: str
 ) -> None:
     lake.transport.refused = refused
     others = [text_tree(tmp_path, f"t{number}") for number in range(5)]
     with pytest.raises(Unavailable, match="the disk is full"):
-        await push(lake, [tree, *others])
+        await push(lake, [tree, *others], key=KEY)
     kinds = Counter(name.rpartition(".")[2] for name in lake.files())
-    assert kinds["narinfo"] <= kinds["ls"] <= kinds["zst"]
+    assert kinds["narinfo"] <= kinds["narfs"] <= kinds["ls"] <= kinds["zst"]
     lake.transport.refused = "nothing"
-    report = await push(lake, [tree, *others])
+    report = await push(lake, [tree, *others], key=KEY)
     assert len(report.paths) == 6
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +10,10 @@ import click
 
 from narfs.cli.options import ConfigRequest, settings
 from narfs.cli.output import print_json
+from narfs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from narfs.engine.push import PushProgress, PushReport
+    from narfs.engine.push import PushReport
 
 
 @click.command(
@@ -85,7 +82,7 @@ def push(  # noqa: PLR0917 - click hands over by name
         nix_store=nix_store,
         dry_run=dry_run,
     )
-    with _progress_bar() as progress:
+    with progress_bar() as progress:
         report = event_loop.run(partial(run_push, request.load(), wanted, progress))
     _print(report, as_json=as_json)
 
@@ -108,22 +105,3 @@ def _print(report: PushReport, *, as_json: bool) -> None:
         click.echo(root.path)
     if mute := [one.path.path for one in report.paths if not one.vouched_for]:
         click.echo(f"narfs: nobody will trust {', '.join(mute)}: give --secret-key-file", err=True)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[Callable[[PushProgress], None]]:
-    """Show a bar on standard error if a person looks at it; the function it gives moves it."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
-
-        def advance(progress: PushProgress) -> None:
-            bar.update(task, description=progress.subject, completed=progress.done_bytes, total=progress.total_bytes)
-
-        yield advance

@@ -22,4 +22,5 @@ trees           entries of a store path: out of its NAR, or through a live mount
 reading         ``ls`` and ``cat``: one store path, looked at without a mount
 describing      ``info``: what the stores know of it
 pushing         ``push``: sources, key and target of one push
+sealing         ``seal``: paths, key and lakes of one run
 """

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from narfs.daemon.config import Config
-    from narfs.engine.push import PushProgress, PushReport
+    from narfs.engine.publishing import Progress
+    from narfs.engine.push import PushReport
     from narfs.formats.store_path import StorePath
 
 
@@ -39,9 +40,9 @@ class PushRequest:
     dry_run: bool
 
 
-async def run_push(config: Config, request: PushRequest, progress: Callable[[PushProgress], None]) -> PushReport:
+async def run_push(config: Config, request: PushRequest, progress: Callable[[Progress], None]) -> PushReport:
     """Push; the lake is opened with the credentials and certificates of ``config``, not its stores."""
-    key = None if request.secret_key_file is None else _read_key(request.secret_key_file)
+    key = None if request.secret_key_file is None else read_key(request.secret_key_file)
     references = tuple(map(_reference, request.references))
     sources = await find_sources(request.arguments, NixStore(request.nix_store), closure=request.closure)
     settings = LakeSettings(
@@ -64,7 +65,8 @@ async def run_push(config: Config, request: PushRequest, progress: Callable[[Pus
         raise most_telling(group) from group
 
 
-def _read_key(file: Path) -> SecretKey:
+def read_key(file: Path) -> SecretKey:
+    """Read a secret key file; UsageError."""
     try:
         return SecretKey.parse(file.read_text(encoding="ascii", errors="replace").strip())
     except OSError as error:

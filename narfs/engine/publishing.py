@@ -41,6 +41,33 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far the work is, in NAR bytes; ``total_bytes`` is None while trees are read to be named."""
+
+    subject: str
+    done_bytes: int
+    total_bytes: int | None
+
+
+class Meter:
+    """Adds up the NAR bytes of all passes that go on at once."""
+
+    def __init__(self, progress: Callable[[Progress], None], total_bytes: int | None) -> None:
+        self._progress = progress
+        self._total_bytes = total_bytes
+        self._done_bytes = 0
+
+    def subject(self, name: str) -> Callable[[int], None]:
+        """Give the function that counts what passes of ``name``."""
+
+        def advance(passed: int) -> None:
+            self._done_bytes += passed
+            self._progress(Progress(name, self._done_bytes, self._total_bytes))
+
+        return advance
+
+
+@dataclass(frozen=True, slots=True)
 class Parcel:
     """A path on its way into a lake; of ``narinfo`` all but the blob's name, hash and size is known."""
 

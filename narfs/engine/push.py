@@ -18,7 +18,7 @@ import trio
 
 from narfs.engine.nix_store import ValidPath
 from narfs.engine.packing import LocalTree, survey
-from narfs.engine.publishing import Parcel, for_each, publish, sealing_threads
+from narfs.engine.publishing import Meter, Parcel, for_each, publish, sealing_threads
 from narfs.engine.references import name_trees, references_first
 from narfs.errors import NotFound, UsageError
 from narfs.formats import base32
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
     from pathlib import Path
 
+    from narfs.engine.publishing import Progress
     from narfs.engine.references import Named, Survey
     from narfs.formats.signature import SecretKey
     from narfs.formats.store_path import StorePath
@@ -57,15 +58,6 @@ class StoreObject:
 
 
 Source = Tree | StoreObject
-
-
-@dataclass(frozen=True, slots=True)
-class PushProgress:
-    """How far a push is, in NAR bytes; ``total_bytes`` is None while trees are read to be named."""
-
-    subject: str
-    done_bytes: int
-    total_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +88,7 @@ async def push(
     compression: str = "zstd",
     level: int = ZSTD_LEVEL,
     references: Sequence[StorePath] = (),
-    progress: Callable[[PushProgress], None] = lambda _: None,
+    progress: Callable[[Progress], None] = lambda _: None,
     dry_run: bool = False,
 ) -> PushReport:
     """Bring ``sources`` into the lake and tell what was done; what the lake has already is not sent again.
@@ -105,7 +97,7 @@ async def push(
     written: something cannot be read, or refers to what is neither pushed nor in the lake. A later failure leaves the
     lake valid, with those paths whose narinfo was written.
     """
-    objects = await _name(sources, references, _Meter(progress, None))
+    objects = await _name(sources, references, Meter(progress, None))
     by_path = {one.info.path: one for one in objects}
     order = references_first({path: one.info.references for path, one in by_path.items()})
     outside = {reference for one in objects for reference in one.info.references} - by_path.keys()
@@ -119,30 +111,12 @@ async def push(
     if not dry_run and parcels:
         if not is_lake:
             await target.put_info(CacheInfo(want_mass_query=True))
-        described |= await _publish(target, parcels, _Meter(progress, sum(one.narinfo.nar_size for one in parcels)))
+        described |= await _publish(target, parcels, Meter(progress, sum(one.narinfo.nar_size for one in parcels)))
     status: Literal["sent", "would send"] = "would send" if dry_run else "sent"
     return PushReport(
         roots=tuple(one.info.path for one in objects),
         paths=tuple(_report(described[path], "present" if path in present else status) for path in order),
     )
-
-
-class _Meter:
-    """Adds up the NAR bytes of all passes that go on at once."""
-
-    def __init__(self, progress: Callable[[PushProgress], None], total_bytes: int | None) -> None:
-        self._progress = progress
-        self._total_bytes = total_bytes
-        self._done_bytes = 0
-
-    def subject(self, name: str) -> Callable[[int], None]:
-        """Give the function that counts what passes of ``name``."""
-
-        def advance(passed: int) -> None:
-            self._done_bytes += passed
-            self._progress(PushProgress(name, self._done_bytes, self._total_bytes))
-
-        return advance
 
 
 def _parcel(source: StoreObject, key: SecretKey | None, compression: str, level: int) -> Parcel:
@@ -162,7 +136,7 @@ def _parcel(source: StoreObject, key: SecretKey | None, compression: str, level:
     return Parcel(narinfo.sign(key) if key else narinfo, LocalTree(source.root), level, index_key)
 
 
-async def _name(sources: Sequence[Source], references: Sequence[StorePath], meter: _Meter) -> list[StoreObject]:
+async def _name(sources: Sequence[Source], references: Sequence[StorePath], meter: Meter) -> list[StoreObject]:
     """Survey the trees, then give every source its store path, in the order given."""
     trees = [source for source in sources if isinstance(source, Tree)]
     surveys = [await survey(tree.name, tree.root, meter.subject(tree.name)) for tree in trees]
@@ -200,7 +174,7 @@ def _refuse_dangling(narinfo: NarInfo, valid: Container[StorePath]) -> None:
         )
 
 
-async def _publish(target: BinaryCache, parcels: Sequence[Parcel], meter: _Meter) -> dict[StorePath, NarInfo]:
+async def _publish(target: BinaryCache, parcels: Sequence[Parcel], meter: Meter) -> dict[StorePath, NarInfo]:
     """Pack and send, as many at once as there are processors; references come first in ``parcels``."""
     published = {parcel.narinfo.path: trio.Event() for parcel in parcels}
     sent: dict[StorePath, NarInfo] = {}

@@ -12,7 +12,7 @@ from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, TooSlow, Un
 from narfs.formats.cache_info import DEFAULT_PRIORITY, MAX_CACHE_INFO_BYTES, CacheInfo
 from narfs.formats.narinfo import MAX_NARINFO_BYTES, NarInfo
 from narfs.formats.seal import MAX_INDEX_BYTES
-from narfs.formats.store_path import STORE_DIR
+from narfs.formats.store_path import HASH_PART, STORE_DIR
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 
 MAX_LISTING_BYTES = 256 * 1024 * 1024
 """About 100 bytes an entry: a NAR of two million files."""
+
+_NARINFO = ".narinfo"
 
 _TROUBLE_MEMORY_S = 1.0
 
@@ -125,6 +127,11 @@ class BinaryCache:
     async def has_narinfo(self, hash_part: str) -> bool:
         """Whether the lake has that store path."""
         return await self._transport.exists(f"{hash_part}.narinfo")
+
+    async def hash_parts(self) -> list[str]:
+        """List the store paths that the lake has; UsageError where nobody can."""
+        names = [name.removesuffix(_NARINFO) for name in await self._transport.names(_NARINFO)]
+        return [name for name in names if HASH_PART.fullmatch(name)]
 
     async def has_blob(self, name: str) -> bool:
         """Whether there is an object under the URL ``name`` of a narinfo."""

@@ -99,6 +99,11 @@ class FileTransport:
             os.close(descriptor)
         self._counters.sent_bytes += size
 
+    async def names(self, ending: str) -> list[str]:
+        """Name all objects with this ending."""
+        names = await self._in_thread("", lambda: [entry.name for entry in self._root.iterdir()])
+        return sorted(name for name in names if name.endswith(ending))
+
     async def exists(self, name: str) -> bool:
         """Whether the object is there."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.errors import Corrupt, NotFound, TooSlow, Unavailable
+from narfs.errors import Corrupt, NotFound, TooSlow, Unavailable, UsageError
 from narfs.lake.body import PieceReader, ResumableBody
 from narfs.lake.content_encoding import ACCEPTED, decode
 from narfs.lake.exchange import FOREIGN, Exchange, translated
@@ -121,6 +121,11 @@ class HttpTransport:
                 return False
 
         return await self._shortly(name, lambda: self._exchange.repeat(name, once))
+
+    async def names(self, ending: str) -> list[str]:
+        """Refuse: HTTP has no way to list what is there."""
+        await trio.lowlevel.checkpoint()
+        raise UsageError(f"{self._exchange.url_of('')}: cannot list its *{ending}: name the paths, or use --closure")
 
     async def aclose(self) -> None:
         """Do nothing: the connections are the client's."""

@@ -128,6 +128,10 @@ class Transport(Protocol):
         """Whether the object is there."""
         ...
 
+    async def names(self, ending: str) -> list[str]:
+        """Name all objects with this ending that lie directly in the lake; UsageError where nobody can list them."""
+        ...
+
     async def aclose(self) -> None:
         """Let go of what belongs to this transport alone."""
         ...

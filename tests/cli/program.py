@@ -65,6 +65,7 @@ class Program:
         }
         self.tool = self.lake.add("tool", tree, Recipe("xz"), references=[self.library.path])
         self.stores = ["--store", self.lake.url, "--trusted-public-keys", self.lake.trusted_public_keys]
+        self.index_keys = ["--trusted-index-keys", self.lake.trusted_public_keys]
 
     def start(self, *arguments: str, environ: Mapping[str, str] = MappingProxyType({})) -> Process:
         return self._start("-m", "narfs", *arguments, environ=environ)

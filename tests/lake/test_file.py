@@ -101,6 +101,12 @@ async def test_a_lake_may_itself_be_reached_by_a_symlink(directory: Path, tmp_pa
     assert await stream_all(lake, "nar/x.nar") == BLOB
 
 
+async def test_a_directory_can_say_what_it_has(directory: Path, lake: FileTransport) -> None:
+    for name in ("b.narinfo", "a.narinfo", "a.ls"):
+        (directory / name).write_bytes(b"x")
+    assert await lake.names(".narinfo") == ["a.narinfo", "b.narinfo"]
+
+
 async def test_only_regular_files_count(directory: Path, lake: FileTransport) -> None:
     os.mkfifo(directory / "pipe")
     for name in ("pipe", "nar"):

@@ -105,6 +105,15 @@ async def test_a_big_object_goes_in_parts_and_comes_in_pieces(lake: S3Transport,
     assert statistics.in_flight == 0
 
 
+@pytest.mark.parametrize("prefix", ["", "/some/where"])
+async def test_a_bucket_can_say_what_it_has(s3_server: S3Server, bucket: str, prefix: str) -> None:
+    lake = s3_transport(s3_server.url(f"{bucket}{prefix}"))
+    assert await lake.names(".narinfo") == []
+    for name in ("b.narinfo", "a.narinfo", "a.ls", "nar/c.narinfo"):
+        await put(lake, name, b"x")
+    assert await lake.names(".narinfo") == ["a.narinfo", "b.narinfo"]
+
+
 async def test_a_range_is_exact(lake: S3Transport) -> None:
     await put(lake, "x", BLOB[:5000])
     assert await lake.read_range("x", BlobOffset(1003), 2000) == BLOB[1003:3003]

@@ -10,7 +10,7 @@ import trio
 
 from narfs.engine.nix_store import ValidPath
 from narfs.engine.packing import HOP_BYTES
-from narfs.engine.push import PushProgress, StoreObject, Tree, push
+from narfs.engine.push import StoreObject, Tree, push
 from narfs.errors import Corrupt, Unavailable, UsageError
 from narfs.formats.compression import decoder
 from narfs.formats.digest import Hash
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable
     from pathlib import Path
 
+    from narfs.engine.publishing import Progress
     from narfs.formats.narinfo import NarInfo
 
 KEY = SecretKey.generate("push.test-1")
@@ -252,7 +253,7 @@ async def test_a_path_that_is_not_what_nix_registered_is_not_published(lake: Lak
 
 
 async def test_progress_reaches_what_it_promised(lake: Lake, tree: Tree) -> None:
-    seen: list[PushProgress] = []
+    seen: list[Progress] = []
     report = await push(lake, [tree], progress=seen.append)
     naming = [one for one in seen if one.total_bytes is None]
     sending = [one for one in seen if one.total_bytes is not None]

@@ -1,0 +1,56 @@
+"""A sealed lake stays a binary cache: real Nix substitutes from it, and hashes what narfs shows of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.nix.test_nars_of_real_nix import hashes_of
+from tests.nix.test_push_for_real_nix import fetch, push
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.nix.lakes import Lakes
+    from tests.nix.world import World
+
+
+def check(world: World, lakes: Lakes, lake: Path) -> None:
+    """Let Nix take everything out of the lake, and look at everything through a mount that trusts its indexes."""
+    assert {file.stem for file in lake.glob("*.narfs")} == {file.stem for file in lake.glob("*.narinfo")} != set()
+    fetch(world, lakes, f"file://{lake}", *lakes.nar_hashes)
+    options = ("--closure", lakes.all, "--trusted-index-keys", lakes.key)
+    with world.mounted(f"file://{lake}", lakes.key, *options) as mountpoint:
+        assert hashes_of(world, mountpoint, lakes.nar_hashes) == lakes.nar_hashes
+        [told] = json.loads(world.run(world.narfs, "status", "--json", mountpoint))
+        counters = told["engine"]["counters"]
+        assert counters["indexes_taken"] == len(set(lakes.nar_hashes.values()))
+        assert counters["indexes_refused"] == counters["corrupt"] == 0
+
+
+def test_nix_fetches_from_a_lake_that_was_pushed_sealed(lakes: Lakes, machine: World) -> None:
+    lake = machine.directory / "lake"
+    push(lakes.builder, lakes, f"file://{lake}", "--closure", lakes.all)
+    check(machine, lakes, lake)
+
+
+@pytest.mark.parametrize("compression", ["none", "xz", "zstd"])
+def test_a_lake_that_nix_wrote_still_serves_it_when_sealed_in_place(
+    lakes: Lakes, machine: World, compression: str
+) -> None:
+    lake = machine.directory / "lake"
+    shutil.copytree(lakes.lake(compression), lake)
+    keys = ("--trusted-public-keys", lakes.key, "--secret-key-file", lakes.builder.directory / "secret-key")
+    machine.run(machine.narfs, "seal", "--store", f"file://{lake}", *keys, "--all")
+    check(machine, lakes, lake)
+
+
+def test_a_copy_in_the_sealed_layout_keeps_the_signatures_that_nix_made(lakes: Lakes, machine: World) -> None:
+    lake = machine.directory / "lake"
+    keys = ("--trusted-public-keys", lakes.key, "--secret-key-file", lakes.builder.directory / "secret-key")
+    source, to = f"file://{lakes.lake('xz')}", f"file://{lake}"
+    machine.run(machine.narfs, "seal", "--store", source, "--to", to, *keys, "--closure", lakes.all)
+    check(machine, lakes, lake)

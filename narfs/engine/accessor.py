@@ -272,20 +272,23 @@ class NarAccessor:
             index = await fetch_index(self._means, self._described)
             if index is not None:
                 await self._outlive_claim(index.root)
-                self._take(index, await self._keep(index))
+                self._take(index, None)
+                take_off(self._means.nursery, partial(self._keep, index))  # an fsync: who asks for the tree has it now
         except Unavailable as error:
             _log.warning("%s; the whole NAR is read instead", error)
             self._sealed_unreached = True
         finally:
             self._sealed = False  # not before: whoever comes meanwhile waits for this
 
-    async def _keep(self, index: NarIndex) -> CachedNar | None:
+    async def _keep(self, index: NarIndex) -> None:
         """Keep an index without contents in the cache, if there is one and it can."""
-        if self._means.cache is not None:
-            with suppress(CacheUnusable):
-                ranges = has_ranges(index, self._described.narinfo)
-                return await self._means.cache.keep_index(index, random_access=ranges)
-        return None
+        if self._means.cache is None:
+            return
+        with suppress(CacheUnusable):
+            ranges = has_ranges(index, self._described.narinfo)
+            cached = await self._means.cache.keep_index(index, random_access=ranges)
+            if self._index is index and self._cached is None:
+                self._cached = cached
 
     # Chunks that the cache does not have.
 
@@ -307,7 +310,7 @@ class NarAccessor:
             return self._cached
         self._cached = await cache.load(self.nar_hash)
         if self._cached is None and self._index is not None and fetcher.has_ranges:
-            self._cached = await self._keep(self._index)
+            await self._keep(self._index)
         if self._cached is not None and self._index is not None and self._cached.index.grid != self._index.grid:
             self._cached = None  # the index of before, cut differently, which could not be replaced
         return self._cached

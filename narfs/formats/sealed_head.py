@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from narfs.errors import Corrupt, FormatError
 from narfs.formats.digest import Hash
-from narfs.formats.frames import FrameTable
+from narfs.formats.frames import FRAME_MAX_BYTES, FrameTable
 from narfs.formats.index import DIGEST_BYTES, NarIndex
 from narfs.formats.listing import ID_BYTES, MAX_NAMES_BYTES, RECORD_BYTES, NarListing
 from narfs.formats.nar import max_nodes
@@ -87,8 +87,10 @@ class _Fields(NamedTuple):
         """Raise FormatError for what no loop should begin with."""
         if not 0 < self.nodes <= max_nodes(nar_size):
             raise bad(f"nodes that fit into {nar_size} bytes", f"{self.nodes}")
-        if not self.chunk_bytes or not self.page_chunks or self.flags & ~(_CUT | _FRAMED):
-            raise bad("chunks and pages of some size, and known flags", f"{self.flags}")
+        if not 0 < self.chunk_bytes <= FRAME_MAX_BYTES or not self.page_chunks:
+            raise bad("chunks and pages of legal size", f"{self.chunk_bytes} bytes, {self.page_chunks} chunks")
+        if self.flags & ~(_CUT | _FRAMED):
+            raise bad("known flags", f"{self.flags}")
         if not self.flags & _CUT and self.chunks != ChunkGrid(nar_size, self.chunk_bytes).count:
             raise bad(f"chunks of {nar_size} bytes", f"{self.chunks}")
 
@@ -180,9 +182,15 @@ class SealedHead:
             nar_bounds = chunk_bounds(grid)
         elif not half:
             return None
-        return FrameTable(
+        table = FrameTable(
             compression, fields.file_size, array("Q", blob_bounds or self.bounds[:half]), array("Q", nar_bounds)
         )
+        longest = max(
+            end - start for column in (table.blob_bounds, table.nar_bounds) for start, end in pairwise(column)
+        )
+        if longest > 2 * FRAME_MAX_BYTES:  # of the blob too: incompressible, or with skippable frames behind
+            raise bad("frames that can be held in memory", f"one of {longest} bytes")
+        return table
 
 
 def max_head_bytes(nar_size: int) -> int:

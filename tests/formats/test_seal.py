@@ -159,6 +159,20 @@ def test_nothing_but_refusals_come_of_a_signed_head_that_makes_no_sense(data: st
         ask_everything(unseal(resigned(bytes(head), OBJECT[end:], SEALED.narinfo), SEALED.narinfo, KEYS).listing)
 
 
+def test_chunks_and_frames_that_no_memory_should_hold_are_refused() -> None:
+    mib = 1 << 20
+    narinfo = replace(SEALED.narinfo, nar_size=100 * mib, file_size=90 * mib)
+    digest = hashlib.sha256(b"").digest()
+    coarse = ChunkGrid(100 * mib, 50 * mib)
+    index = replace(SEALED.index, nar_size=100 * mib, grid=coarse, digests=2 * digest, frames=None)
+    with pytest.raises(FormatError, match="chunks and pages of legal size"):
+        unseal(seal(index, narinfo, [KEY]), narinfo, KEYS)
+    table = FrameTable("zstd", 90 * mib, array("Q", [0, 80 * mib, 90 * mib]), array("Q", [0, 1, 100 * mib]))
+    index = replace(index, grid=ChunkGrid(100 * mib, mib), digests=100 * digest, frames=table)
+    with pytest.raises(FormatError, match="held in memory"):
+        unseal(seal(index, narinfo, [KEY]), narinfo, KEYS)
+
+
 @settings(max_examples=100)
 @given(st.binary(max_size=400), st.booleans())
 def test_garbage_is_refused(data: bytes, begun: bool) -> None:

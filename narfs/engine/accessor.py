@@ -11,21 +11,20 @@ Where the bytes come from, first match wins:
 The index comes out of the cache, out of the lake if it is sealed there by a key that counts (asked for once, before
 anything else is), or out of the first pass.
 
-What failed is remembered with a back-off, 1 s at first (the kernel asks twice at once) and 60 s at most: a NAR that
-does not match its NarHash must not be streamed again for each of a thousand reads, and a lake that recovers must be
-noticed. Under progressive a mismatch is for ever, because somebody may have read the wrong bytes.
+What failed is not tried again for a while (``backoff``). Under progressive a mismatch is for ever, because somebody may
+have read the wrong bytes.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
+from narfs.engine.backoff import Backoff
 from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
@@ -33,7 +32,7 @@ from narfs.engine.passes import Pass
 from narfs.engine.peek import peek
 from narfs.engine.ranges import has_ranges
 from narfs.engine.sealed import fetch_index
-from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable, again
+from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable
 from narfs.formats.growing import PENDING, Pending
 from narfs.formats.listing import Kind
 from narfs.formats.nar import Root
@@ -52,8 +51,6 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_FIRST_BACKOFF_S = 1.0
-_LONGEST_BACKOFF_S = 60.0
 _CLAIM_BELIEVED_S = 2.0
 """A mount lets the kernel believe a claim for one second."""
 _TRIES = 4
@@ -81,9 +78,7 @@ class NarAccessor:
         self._sealed_unreached = False
         self._unsealing: Flight[None] | None = None
         self._peeking: Flight[Root] | None = None
-        self._failure: NarfsError | None = None
-        self._retry_at = 0.0
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._trouble = Backoff()
         if cached is not None:
             self._take(cached.index, cached)
         elif means.cache is not None and (kept := means.cache.catalog.root(self.nar_hash)) is not None:
@@ -120,7 +115,7 @@ class NarAccessor:
             if self._pass is not None:
                 await self._pass.wait_progress()
                 continue
-            self._raise_failure()
+            self._trouble.require()
             if await self._unsealed():
                 continue
             if self._peeking is None or self._peeking.landed:
@@ -131,7 +126,7 @@ class NarAccessor:
     async def settle(self) -> None:
         """Wait until the NAR was compared with its NarHash, or an index key vouches for what will be read of it."""
         while self._index is None:
-            self._raise_failure()
+            self._trouble.require()
             if not await self._unsealed():
                 await self._pass_under_way()[1].result()
 
@@ -189,7 +184,7 @@ class NarAccessor:
 
     async def _pass_to_read(self) -> Pass | None:
         """Give the pass under way if it may be read already; else wait until it has moved on, and give None."""
-        self._raise_failure()
+        self._trouble.require()
         if await self._unsealed():
             return None
         passing, flight = self._pass_under_way()
@@ -223,13 +218,13 @@ class NarAccessor:
         except NarfsError as error:
             self.broken_passes += passing.seen
             poisoned = passing.seen and isinstance(error, Corrupt | FormatError)
-            self._remember(error, math.inf if poisoned else self._backoff_s)
+            self._trouble.failed(error, for_ever=poisoned)
             self._sealed = self._sealed_unreached
             raise
         finally:
             self._pass = None
             passing.wake()
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._trouble.worked()
         self._described = passing.described
         self._take(index, cached)
 
@@ -294,7 +289,7 @@ class NarAccessor:
 
     async def _fetch(self, start: NarOffset, length: int) -> bytes | None:
         """Bring what covers the span; give the bytes, or None if they are in the cache now."""
-        self._raise_failure()
+        self._trouble.require()
         fetcher, cache = self._fetcher, self._means.cache
         assert fetcher is not None  # noqa: S101 - there is one as soon as there is an index
         if fetcher.has_ranges or cache is None or not cache.can_take(self.nar_size):
@@ -322,9 +317,9 @@ class NarAccessor:
         try:
             root = await from_anywhere(self._means, self._described, partial(peek, beginnings=self._means.beginnings))
         except NarfsError as error:
-            self._remember(error, self._backoff_s)
+            self._trouble.failed(error)
             raise
-        self._backoff_s = _FIRST_BACKOFF_S
+        self._trouble.worked()
         if self._root is None:  # else a pass was faster, and knows better
             self._root = root
             self._keep_root(root)
@@ -333,17 +328,3 @@ class NarAccessor:
     def _keep_root(self, root: Root) -> None:
         if self._means.cache is not None:
             self._means.cache.catalog.keep_root(self.nar_hash, root.kind, executable=root.executable, size=root.size)
-
-    # What failed.
-
-    def _remember(self, error: NarfsError, backoff_s: float) -> None:
-        self._failure = error
-        self._retry_at = trio.current_time() + backoff_s
-        self._backoff_s = min(2 * self._backoff_s, _LONGEST_BACKOFF_S)
-
-    def _raise_failure(self) -> None:
-        if self._failure is None:
-            return
-        if trio.current_time() < self._retry_at:
-            raise again(self._failure) from self._failure
-        self._failure = None

@@ -63,7 +63,9 @@ class Pass:
             self._means.counters.passes_failed += 1
             if isinstance(error, (Corrupt, FormatError)):
                 self._means.counters.corrupt += 1
-            _log.error("%s: %s", path.base_name, error)
+                _log.error("%s: %s", path.base_name, error)  # whoever asked or not: a lake lies, or rots
+            else:
+                _log.debug("pass failed: %s: %s", path.base_name, error)
             raise
         self._means.counters.passes_verified += 1
         _log.debug("pass complete: %s", path.base_name)

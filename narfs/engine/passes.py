@@ -98,7 +98,7 @@ class Pass:
             if cache is not None:
                 with await cache.begin(narinfo.nar_hash, narinfo.nar_size) as draft:
                     index = await self._stream_into(draft, described)
-                    return index, await draft.commit(index, random_access=direct or index.frames is not None)
+                    return index, await draft.commit(index, random_access=direct)
         except CacheUnusable as error:
             if self.seen and index is None:  # rule 2: what comes now may be another tree
                 raise Unavailable(f"{narinfo.path.base_name}: {error}") from error

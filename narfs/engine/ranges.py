@@ -85,17 +85,13 @@ def check(index: NarIndex, chunk: int, data: bytes | memoryview) -> None:
 
 
 def _unpack(index: NarIndex, request: RangeRequest, data: bytes) -> Chunks:
-    if request.frames:
-        first = request.frames[0]
-        compression = index.frames.compression if index.frames is not None else "none"
-        nar = b"".join(
-            decode_frame(compression, data[at : at + frame.blob_length], frame.nar_length)
-            for frame in request.frames
-            for at in (frame.blob - first.blob,)
-        )
-        origin = first.nar
-    else:
-        nar, origin = data, index.grid.span(request.chunks.start).start
+    nar, origin = data, index.grid.span(request.chunks.start).start
+    if request.frames and index.frames is not None:
+        first, parts = request.frames[0], []
+        for frame in request.frames:
+            at = frame.blob - first.blob
+            parts.append(decode_frame(index.frames.compression, data[at : at + frame.blob_length], frame.nar_length))
+        nar, origin = b"".join(parts), first.nar
     chunks = {}
     for chunk in request.chunks:
         span = index.grid.span(chunk)

@@ -8,7 +8,8 @@ room       one rule each
 cli        one module per group of commands; no logic
 daemon     a process that serves: configuration, control socket, status, namespaces
 mount      gives a View to the kernel: ``view`` is pure, ``fuse`` is the only room with pyfuse3 and errno
-engine     joins lake and cache; holds the nursery: store, nar, ingest, accessor, push
+publish    writes into lakes: push, seal
+engine     joins lake and cache; holds the nursery: store, ingest, accessor, fetcher
 lake       the only wing that talks to object storage: BinaryCache over file, http and s3; Upstreams
 cache      the only wing that touches the cache directory: NarFile, Catalog, ChunkCache
 formats    bytes in, values out: no I/O, no async, no clock

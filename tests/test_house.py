@@ -24,9 +24,10 @@ ROOMS_BELOW = {
     "lake": {"formats", "errors", "offsets"},
     "cache": {"formats", "errors", "offsets"},
     "engine": {"lake", "cache", "formats", "errors", "offsets"},
+    "publish": {"engine", "lake", "cache", "formats", "errors", "offsets"},
     "mount": {"engine", "formats", "errors", "offsets"},
-    "daemon": {"mount", "engine", "lake", "cache", "formats", "errors", "offsets"},
-    "cli": {"daemon", "mount", "engine", "lake", "cache", "formats", "errors", "offsets"},
+    "daemon": {"mount", "publish", "engine", "lake", "cache", "formats", "errors", "offsets"},
+    "cli": {"daemon", "mount", "publish", "engine", "lake", "cache", "formats", "errors", "offsets"},
 }
 
 OUTSIDE = {
@@ -45,10 +46,10 @@ OUTSIDE = {
     "lru": {"lake/", "cache/", "engine/", "mount/"},
     "click": {"cli/"},
     "rich": {"cli/"},
-    "trio": {"lake/", "cache/", "engine/", "mount/", "daemon/", "cli/"},
+    "trio": {"lake/", "cache/", "engine/", "publish/", "mount/", "daemon/", "cli/"},
     "errno": {"mount/", "cache/", "lake/file.py", "daemon/"},
     "ctypes": {"cache/", "daemon/"},
-    "subprocess": {"engine/", "mount/", "daemon/", "cli/"},
+    "subprocess": {"engine/", "publish/", "mount/", "daemon/", "cli/"},
     "threading": set(),
     "asyncio": set(),
 }

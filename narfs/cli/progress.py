@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from narfs.engine.publishing import Progress as Passed
+    from narfs.publish.parcel import Progress as Passed
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from narfs.cli.output import print_json
 from narfs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from narfs.engine.sealer import SealedPath
+    from narfs.publish.sealer import SealedPath
 
 
 @click.command(

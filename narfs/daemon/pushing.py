@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 from narfs.daemon.event_loop import most_telling
 from narfs.daemon.selection import PathName
-from narfs.engine.nix_store import NixStore
-from narfs.engine.push import push
-from narfs.engine.push_sources import find_sources
 from narfs.errors import FormatError, UsageError
 from narfs.formats.signature import SecretKey
 from narfs.lake.settings import LakeSettings
 from narfs.lake.upstreams import open_lakes
+from narfs.publish.nix_store import NixStore
+from narfs.publish.push import push
+from narfs.publish.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from narfs.daemon.config import Config
-    from narfs.engine.publishing import Progress
-    from narfs.engine.push import PushReport
     from narfs.formats.store_path import StorePath
+    from narfs.publish.parcel import Progress
+    from narfs.publish.push import PushReport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from narfs.daemon.event_loop import most_telling
 from narfs.daemon.pushing import read_key
 from narfs.daemon.selection import PathName
 from narfs.engine.closure import describe_all
-from narfs.engine.publishing import for_each
-from narfs.engine.sealer import SealedPath, seal_lake
 from narfs.engine.store import open_store
 from narfs.engine.trust import TrustPolicy
 from narfs.errors import NarfsError, UsageError
 from narfs.lake.settings import LakeSettings
 from narfs.lake.upstreams import open_lakes
+from narfs.publish.parcel import for_each
+from narfs.publish.sealer import SealedPath, seal_lake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from narfs.daemon.config import Config
     from narfs.engine.means import Described
-    from narfs.engine.publishing import Progress
     from narfs.engine.store import Store
     from narfs.lake.binary_cache import BinaryCache
+    from narfs.publish.parcel import Progress
 
 
 _ASK_AT_ONCE = 32

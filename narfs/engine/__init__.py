@@ -18,10 +18,4 @@ restream   reading without a cache: verified chunks out of a stream that is read
 accessor   NarAccessor: read(NarOffset, length) on one NAR
 store      Store: from a store path to its verified NarInfo and its NarAccessor
 closure    all NarInfos that a closed View needs
-push       local files into a lake; push_sources what arguments mean by them, nix_store what Nix says of them
-sealing    the sealed layout, several threads to a blob
-sealer     sealing lakes that exist, in place or into another
-publishing one path into a lake, in an order that survives a crash
-packing    one pass over a NAR that is published: survey or pack; nar_dump that of local files
-references which trees refer to which paths, and what they are called then
 """

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from narfs.engine.means import Described
-from narfs.engine.sealer import SealedPath, seal_lake
 from narfs.formats.narinfo import NarInfo
 from narfs.formats.seal import unseal
 from narfs.formats.signature import PublicKeys, SecretKey
 from narfs.lake.upstreams import open_lakes
+from narfs.publish.sealer import SealedPath, seal_lake
 from tests.support.lakes import Lake, Member, Recipe
 from tests.support.sealing import index_file
 from tests.support.trees import ODD_TREE, File, Tree

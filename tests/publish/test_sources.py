@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from narfs.engine.nix_store import NixStore, ValidPath
-from narfs.engine.push import StoreObject, Tree
-from narfs.engine.push_sources import find_sources
 from narfs.errors import NotFound, UsageError
 from narfs.formats.store_path import StorePath, make_source_path
+from narfs.publish.nix_store import NixStore, ValidPath
+from narfs.publish.push import StoreObject, Tree
+from narfs.publish.sources import find_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from narfs.engine import nar_dump
-from narfs.engine.nar_dump import dump
 from narfs.errors import Unavailable, UsageError
 from narfs.formats.listing import Kind
 from narfs.formats.nar import NarIndexer
+from narfs.publish import nar_dump
+from narfs.publish.nar_dump import dump
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from narfs.engine.nix_store import ValidPath
-from narfs.engine.packing import HOP_BYTES
-from narfs.engine.push import StoreObject, Tree, push
 from narfs.errors import Corrupt, Unavailable, UsageError
 from narfs.formats.compression import decoder
 from narfs.formats.digest import Hash
@@ -23,13 +20,16 @@ from narfs.lake.binary_cache import BinaryCache
 from narfs.lake.file import FileTransport
 from narfs.lake.settings import LakeSettings
 from narfs.lake.store_url import StoreUrl
+from narfs.publish.nix_store import ValidPath
+from narfs.publish.packing import HOP_BYTES
+from narfs.publish.push import StoreObject, Tree, push
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
     from pathlib import Path
 
-    from narfs.engine.publishing import Progress
     from narfs.formats.narinfo import NarInfo
+    from narfs.publish.parcel import Progress
 
 KEY = SecretKey.generate("push.test-1")
 

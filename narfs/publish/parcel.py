@@ -19,23 +19,23 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
-from narfs.engine.packing import pack
-from narfs.engine.sealing import SealedEncoder
 from narfs.errors import NarfsError
 from narfs.formats import base32
 from narfs.formats.compression import KNOWN, encoder
 from narfs.formats.ls import to_ls
 from narfs.formats.nar import NarIndexer
 from narfs.formats.seal import seal
+from narfs.publish.packing import pack
+from narfs.publish.sealing import SealedEncoder
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from concurrent.futures import Executor
 
-    from narfs.engine.packing import NarSource, Packed
     from narfs.formats.narinfo import NarInfo
     from narfs.formats.signature import SecretKey
     from narfs.lake.binary_cache import BinaryCache
+    from narfs.publish.packing import NarSource, Packed
 
 T = TypeVar("T")
 

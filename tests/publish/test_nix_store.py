@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from narfs.engine.nix_store import NixStore, ValidPath, parse_path_info
 from narfs.errors import FormatError, NotFound, Unavailable, UsageError
 from narfs.formats.digest import Hash
 from narfs.formats.signature import SecretKey
 from narfs.formats.store_path import make_source_path
+from narfs.publish.nix_store import NixStore, ValidPath, parse_path_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable

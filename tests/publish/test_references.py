@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from narfs.engine.references import MentionScanner, Named, Survey, name_trees, references_first
 from narfs.formats.store_path import StorePath, make_source_path
+from narfs.publish.references import MentionScanner, Named, Survey, name_trees, references_first
 
 LIBS = StorePath("0123456789abcdfghijklmnpqrsvwxyz-libs")
 

@@ -9,10 +9,10 @@ from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 import trio
 
-from narfs.engine.nar_dump import dump
-from narfs.engine.references import MentionScanner, Survey
 from narfs.errors import Corrupt, FormatError
 from narfs.formats.digest import Hash
+from narfs.publish.nar_dump import dump
+from narfs.publish.references import MentionScanner, Survey
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -19,25 +19,25 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from narfs.engine.ingest import Ingest
-from narfs.engine.publishing import Meter, Parcel, for_each, publish, sealing_threads
-from narfs.engine.references import references_first
 from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, Unavailable, Untrusted
 from narfs.formats.cache_info import CacheInfo
 from narfs.formats.compression import ZSTD_LEVEL, decoder
 from narfs.formats.digest import Hash
 from narfs.formats.seal import seal, unseal
 from narfs.formats.signature import PublicKeys
+from narfs.publish.parcel import Meter, Parcel, for_each, publish, sealing_threads
+from narfs.publish.references import references_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
 
     from narfs.engine.means import Described
-    from narfs.engine.publishing import Progress
     from narfs.formats.narinfo import NarInfo
     from narfs.formats.signature import SecretKey
     from narfs.formats.store_path import StorePath
     from narfs.lake.binary_cache import BinaryCache
+    from narfs.publish.parcel import Progress
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Push: files of this machine into a lake, as compressed NARs with listings and signed narinfos (``publishing``).
+"""Push: files of this machine into a lake, as compressed NARs with listings and signed narinfos (``parcel``).
 
 With a key they are sealed (docs/lake-format.md): the index says that whoever has the key saw the whole NAR, as the
 signature of the narinfo does. Blobs of several paths are made and sent at the same time.
@@ -16,26 +16,26 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
-from narfs.engine.nix_store import ValidPath
-from narfs.engine.packing import LocalTree, survey
-from narfs.engine.publishing import Meter, Parcel, for_each, publish, sealing_threads
-from narfs.engine.references import name_trees, references_first
 from narfs.errors import NotFound, UsageError
 from narfs.formats import base32
 from narfs.formats.cache_info import CacheInfo
 from narfs.formats.compression import ZSTD_LEVEL, encoder
 from narfs.formats.digest import Hash
 from narfs.formats.narinfo import NarInfo
+from narfs.publish.nix_store import ValidPath
+from narfs.publish.packing import LocalTree, survey
+from narfs.publish.parcel import Meter, Parcel, for_each, publish, sealing_threads
+from narfs.publish.references import name_trees, references_first
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
     from pathlib import Path
 
-    from narfs.engine.publishing import Progress
-    from narfs.engine.references import Named, Survey
     from narfs.formats.signature import SecretKey
     from narfs.formats.store_path import StorePath
     from narfs.lake.binary_cache import BinaryCache
+    from narfs.publish.parcel import Progress
+    from narfs.publish.references import Named, Survey
 
 _ASK_AT_ONCE = 32
 """Narinfo requests in flight; the transport has its own bound, this one is on tasks."""

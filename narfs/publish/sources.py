@@ -15,15 +15,15 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from narfs.engine.push import StoreObject, Tree
 from narfs.errors import FormatError, UsageError
 from narfs.formats.store_path import STORE_DIR, StorePath, make_source_path
+from narfs.publish.push import StoreObject, Tree
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from narfs.engine.nix_store import NixStore
-    from narfs.engine.push import Source
+    from narfs.publish.nix_store import NixStore
+    from narfs.publish.push import Source
 
 
 async def find_sources(arguments: Sequence[str], nix: NixStore, *, closure: bool) -> list[Source]:

@@ -28,6 +28,7 @@ COMMANDS = {
     "info": ("inspect", "Say what the stores know of a path, and who signed it."),
     "status": ("status", "Say what the mounts fetched, served and verified."),
     "push": ("push", "Bring files or Nix store paths into a store."),
+    "registration": ("nix", "Write what Nix has to be told of paths that it finds in its store."),
     "seal": ("seal", "Sign indexes for the NARs of a store, so that parts of them can be read."),
 }
 """Name: its module, and its line in the help, which is shown without loading the module."""

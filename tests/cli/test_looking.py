@@ -121,3 +121,12 @@ def test_a_live_daemon_s_cache_is_read_through_its_mount(program: Program) -> No
         assert b"data" in program.output("ls", "-R", *program.stores, program.library.path.path)
         assert program.run("cat", *program.stores, f"{program.library.path.path}/absent")[0] == 1
         assert program.run("cat", *program.stores, "--verify", "progressive", motto)[0] == 1, "another policy"
+
+
+def test_registration_is_written_for_closed_sets_only(program: Program) -> None:
+    tool, library = program.tool.path, program.library.path
+    lines = program.output("registration", *program.stores, "--closure", tool.path).decode().splitlines()
+    assert [line for line in lines if line.endswith(("-tool", "-library"))] == [library.path, tool.path, library.path]
+    code, out, said = program.run("registration", *program.stores, tool.path)
+    assert (code, out) == (2, b"")
+    assert "give --closure" in said

@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 @pytest.fixture
 def store(lakes: Lakes, machine: World) -> Iterator[World]:
     """A machine whose store is an overlay on a closed View, and whose Nix database knows the closure."""
-    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, "--closure", lakes.all) as mountpoint:
+    lake = f"file://{lakes.lake('zstd')}"
+    stores = f"--store {lake} --trusted-public-keys {lakes.key}"
+    with machine.mounted(lake, lakes.key, "--closure", lakes.all) as mountpoint:
         machine.shell(f"""
             mkdir -p /nix/store /nix/upper /nix/work
             mount -t overlay overlay -o lowerdir={mountpoint},upperdir=/nix/upper,workdir=/nix/work /nix/store
-            nix-store --load-db < {lakes.registration}
+            {machine.narfs} registration {stores} --closure {lakes.all} | nix-store --load-db
         """)
         yield machine
         machine.run("umount", "/nix/store")
+
+
+def test_the_registration_is_what_nix_would_have_written(lakes: Lakes, machine: World) -> None:
+    stores = ("--store", f"file://{lakes.lake('zstd')}", "--trusted-public-keys", lakes.key)
+    written = machine.run(machine.narfs, "registration", *stores, "--closure", lakes.all)
+    assert sorted(written.splitlines()) == sorted(lakes.registration.read_text().splitlines())
 
 
 def test_every_path_verifies(store: World, lakes: Lakes) -> None:

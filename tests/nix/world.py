@@ -37,6 +37,7 @@ class World:
             "LC_ALL": "C.UTF-8",
             "NIX_CONFIG": NIX_CONFIG,
             "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+            "PYTHONPATH": str(HERE.parents[1]),
         }
         # A shell that waits for the end of its input holds the namespace open.
         self._holder = subprocess.Popen(

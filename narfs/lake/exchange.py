@@ -10,6 +10,7 @@ import logging
 import random
 import ssl
 import time
+from collections.abc import AsyncIterable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin
@@ -24,7 +25,7 @@ from narfs.lake.retry import Failure, pause_before_retry
 from narfs.lake.transport import TransportCounters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from narfs.lake.settings import LakeSettings
     from narfs.lake.store_url import StoreUrl
@@ -124,6 +125,8 @@ class Exchange:
         url = self.url_of(name)
         for _ in range(_MAX_REDIRECTS):
             request = self._client.build_request(method, url, headers=headers, content=content)
+            if isinstance(content, AsyncIterable):
+                request.stream = _Upload(content)
             self.counters.requests += 1
             answer = Answer(await self._client.send(request, auth=self._auth, stream=True))
             if answer.status in _USABLE or (answer.status == _RANGE_UNSATISFIED and "Range" in headers):
@@ -190,6 +193,16 @@ class Exchange:
                 "if that is where the lake lives now, give its URL as the store"
             )
         return target
+
+
+class _Upload(httpx.AsyncByteStream):
+    """Chunks as a body. httpx's own would leave a generator to the garbage collector when the connection breaks."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._chunks)
 
 
 def translated(error: Exception, url: str) -> NarfsError:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,8 +88,9 @@ class FileTransport:
         temporary = target.with_name(f"{target.name}.tmp.{secrets.token_hex(8)}")
         descriptor = await self._in_thread(name, lambda: self._create(name, temporary), wait=True)
         try:
-            async for chunk in ExactChunks(chunks, size, what=str(target)):
-                await self._in_thread(name, partial(_write_all, descriptor, chunk), wait=True)
+            async with aclosing(ExactChunks(chunks, size, what=str(target))) as upload:
+                async for chunk in upload:
+                    await self._in_thread(name, partial(_write_all, descriptor, chunk), wait=True)
             await self._in_thread(name, lambda: _publish(descriptor, temporary, target), wait=True)
         except BaseException:
             with trio.CancelScope(shield=True), suppress(OSError):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,7 +17,7 @@ from narfs.lake.pieces import PIECE_BYTES
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START, ExactChunks, content_type
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable
     from typing import TypeVar
 
     import httpx
@@ -88,7 +89,7 @@ class HttpTransport:
         return await self._shortly(name, read)
 
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
-        """Write an object. Only one of up to 1 MiB is tried again: the chunks of a larger one are gone."""
+        """Write an object; a body of more than 1 MiB is sent as it is read."""
         headers = {"Content-Length": str(size), "Content-Type": content_type(name)}
         url = self._exchange.url_of(name)
 
@@ -96,14 +97,20 @@ class HttpTransport:
             async with self._exchange.answer("PUT", name, headers=headers, content=content) as answer:
                 await answer.read_up_to(PIECE_BYTES)
 
-        upload = ExactChunks(chunks, size, what=url)
+        async def anew() -> None:
+            async with aclosing(ExactChunks(chunks, size, what=url)) as upload:
+                await once(upload)
+
         async with self._long:
             try:
                 if size <= PIECE_BYTES:
-                    data = b"".join([chunk async for chunk in upload])
+                    async with aclosing(ExactChunks(chunks, size, what=url)) as upload:
+                        data = b"".join([chunk async for chunk in upload])
                     await self._exchange.repeat(name, lambda: once(data))
+                elif isinstance(chunks, AsyncIterator):
+                    await anew()
                 else:
-                    await once(upload)
+                    await self._exchange.repeat(name, anew)
             except NotFound as error:
                 raise Unavailable(f"{url}: the server has no place for it; does it take uploads?") from error
             except FOREIGN as error:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,8 @@ _PART_BYTES = 8 * 1024 * 1024
 """S3 takes parts from 5 MiB on. One that fills and _PARTS_IN_FLIGHT more are in memory for each upload."""
 _PARTS_IN_FLIGHT = 2
 _MAX_PARTS = 10_000
+_PART_PATIENCE = 10
+"""Stall deadlines (300 s in all) for a part: object_store takes the time that sending it needs for silence."""
 _HOP_S = 0.5
 """What came in that time is a piece even if it is a small one: what trickles is seen."""
 _REFRESHING_BYTES = 1024 * 1024
@@ -65,7 +68,8 @@ class S3Transport:
         self._address = S3Address.parse(url.netloc, url.path, dict(url.parameters), what=str(url))
         self._settings = settings
         self._environ = environ
-        self._bucket: S3Bucket | None = None
+        self._buckets: dict[bool, S3Bucket] = {}
+        """The bucket as it is read, and (True) with more patience as it is written."""
         self._opening = trio.Lock()
         self._short = trio.CapacityLimiter(settings.short_requests)
         self._long = trio.Semaphore(settings.long_bodies, max_value=settings.long_bodies)
@@ -120,12 +124,13 @@ class S3Transport:
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write an object; one that is larger than a part in several, which S3 joins when all are there."""
         part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
-        hop = partial(self.hop, name, absence="the server has no place for it; does it take uploads?")
+        hop = partial(self.hop, name, absence="the server has no place for it; does it take uploads?", upload=True)
         async with self._long:
             self.counters.requests += 1
             writer = await hop(partial(self._open_writer, name, part_bytes))
-            async for chunk in ExactChunks(chunks, size, what=self.what(name)):
-                await hop(partial(_write, writer, chunk))
+            async with aclosing(ExactChunks(chunks, size, what=self.what(name))) as upload:
+                async for chunk in upload:
+                    await hop(partial(_write, writer, chunk))
             # Never in a finally: closing is what makes the object.
             await hop(partial(_close, writer))
         self.counters.sent_bytes += size
@@ -159,16 +164,18 @@ class S3Transport:
     async def aclose(self) -> None:
         """Forget the bucket, and the connections with it."""
         await trio.lowlevel.checkpoint()
-        self._bucket = None
+        self._buckets.clear()
 
     def statistics(self) -> TransportStatistics:
         """Tell what was done so far; the retries and the parts of uploads are object_store's secret."""
         long_bodies = (self._long.max_value or 0) - self._long.value
         return self.counters.snapshot(in_flight=self._short.borrowed_tokens + long_bodies)
 
-    async def hop(self, name: str, work: Callable[[S3Store], T], *, absence: str | None = None) -> T:
+    async def hop(
+        self, name: str, work: Callable[[S3Store], T], *, absence: str | None = None, upload: bool = False
+    ) -> T:
         """Do a part of a long body's ``work`` in a thread; ``absence``: what it would mean, if not NotFound."""
-        return await self._in_thread(name, work, self._hops, absence)
+        return await self._in_thread(name, work, self._hops, absence, upload=upload)
 
     def key(self, name: str) -> str:
         """Give the key of an object."""
@@ -192,8 +199,10 @@ class S3Transport:
         work: Callable[[S3Store], T],
         limiter: trio.CapacityLimiter,
         absence: str | None = None,
+        *,
+        upload: bool = False,
     ) -> T:
-        bucket = self._bucket or await self._open_bucket()
+        bucket = self._buckets.get(upload) or await self._open_bucket(upload=upload)
 
         def translating() -> T:
             try:
@@ -207,13 +216,15 @@ class S3Transport:
 
         return await trio.to_thread.run_sync(translating, abandon_on_cancel=True, limiter=limiter)
 
-    async def _open_bucket(self) -> S3Bucket:
+    async def _open_bucket(self, *, upload: bool) -> S3Bucket:
         async with self._opening:
-            if self._bucket is None:
-                opening = partial(S3Bucket.open, self._address, self._settings, self._environ)
-                self._bucket = await trio.to_thread.run_sync(opening, abandon_on_cancel=True)
-                _log.debug("%s: asked with the credentials of %s", self._url, self._bucket.identity.origin)
-            return self._bucket
+            if (bucket := self._buckets.get(upload)) is None:
+                patience_s = self._settings.stall_deadline_s * (_PART_PATIENCE if upload else 1)
+                settings = replace(self._settings, stall_deadline_s=patience_s)
+                opening = partial(S3Bucket.open, self._address, settings, self._environ)
+                bucket = self._buckets[upload] = await trio.to_thread.run_sync(opening, abandon_on_cancel=True)
+                _log.debug("%s: asked with the credentials of %s", self._url, bucket.identity.origin)
+            return bucket
 
     def _open_writer(self, name: str, part_bytes: int, store: S3Store) -> WritableFile:
         return obstore.open_writer(

@@ -71,9 +71,10 @@ class TransportCounters:
 
 
 class ExactChunks:
-    """The chunks of an upload, which must be exactly as many bytes as were announced; otherwise Corrupt."""
+    """The chunks of one attempt at an upload, which must be exactly as many bytes as were announced; else Corrupt."""
 
     def __init__(self, chunks: AsyncIterable[bytes], size: int, *, what: str) -> None:
+        self._given = chunks
         self._chunks = aiter(chunks)
         self._left = size
         self._what = what
@@ -89,6 +90,11 @@ class ExactChunks:
         if chunk is None:
             raise StopAsyncIteration
         return chunk
+
+    async def aclose(self) -> None:
+        """Close the iterator of this attempt, unless it is the caller's own."""
+        if self._chunks is not self._given and (close := getattr(self._chunks, "aclose", None)):
+            await close()
 
 
 def content_type(name: str) -> str:
@@ -120,7 +126,8 @@ class Transport(Protocol):
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write an object of exactly ``size`` bytes, in place of an older one; readers see the old one or the whole.
 
-        ``chunks`` stays the caller's to close. Corrupt if they are not ``size`` bytes.
+        ``chunks`` are read from the beginning by every attempt. An iterator is gone after one, so what is larger than a
+        piece is not tried again then; it stays the caller's to close. Corrupt if they are not ``size`` bytes.
         """
         ...
 

@@ -77,6 +77,8 @@ class FakeServer(httpcore.AsyncNetworkBackend):
     """One for each request to come; None: none for that one."""
     always: Fault | None = None
     """Met by every request for which there is nothing in ``faults``."""
+    bodies_until: list[int] = field(default_factory=list)
+    """One for each upload to come: where in its body the server hangs up."""
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
     open_connections: int = 0
@@ -97,7 +99,7 @@ class FakeServer(httpcore.AsyncNetworkBackend):
         try:
             async with stream:
                 wire = Wire(stream)
-                while (request := await _read_request(stream)) is not None:
+                while (request := await _read_request(stream, self.bodies_until)) is not None:
                     self.requests.append(request)
                     fault = self.faults.pop(0) if self.faults else self.always
                     if fault is None or not await fault(request, wire):
@@ -151,7 +153,7 @@ class _MemoryStream(TrioStream):
         """Know nothing: there is no socket."""
 
 
-async def _read_request(stream: trio.abc.Stream) -> Request | None:
+async def _read_request(stream: trio.abc.Stream, bodies_until: list[int]) -> Request | None:
     data = b""
     while b"\r\n\r\n" not in data:
         if not (more := await stream.receive_some()):
@@ -161,7 +163,10 @@ async def _read_request(stream: trio.abc.Stream) -> Request | None:
     first, *lines = head.decode().split("\r\n")
     method, target, _ = first.split(" ")
     headers = {key.lower(): value for key, _, value in (line.partition(": ") for line in lines)}
+    until = bodies_until.pop(0) if bodies_until and method == "PUT" else None
     while len(body) < int(headers.get("content-length", "0")):
+        if until is not None and len(body) >= until:
+            return None
         if not (more := await stream.receive_some()):
             return None
         body += more

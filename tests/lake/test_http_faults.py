@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +24,11 @@ from tests.lake.fake_server import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from trio.testing import MockClock
+
+    from tests.lake.fake_server import Fault
 
 BLOB = bytes(range(256)) * 20_000  # 5 MB
 
@@ -215,3 +220,58 @@ async def test_a_small_upload_is_tried_again(server: FakeServer, autojump_clock:
     server.faults = [status(503), hang_up]
     await transport(server).put("x.narinfo", chunks(b"Store", b"Path"), 9)
     assert server.objects == {"x.narinfo": b"StorePath"}
+
+
+class Again:
+    """What can be read as often as it is asked for: a blob in a file."""
+
+    def __init__(self) -> None:
+        self.begun = self.closed = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun += 1
+        try:
+            for start in range(0, len(BLOB), 1_000_000):
+                await trio.lowlevel.checkpoint()
+                yield BLOB[start : start + 1_000_000]
+        finally:
+            self.closed += 1
+
+
+@pytest.mark.parametrize("fault", [status(503), hang_up, stall], ids=["503", "hang up", "stall"])
+async def test_a_blob_that_can_be_read_again_is_sent_again(
+    server: FakeServer, autojump_clock: MockClock, fault: Fault
+) -> None:
+    server.faults = [fault]
+    lake, blob = transport(server), Again()
+    await lake.put("nar/x.nar", blob, len(BLOB))
+    assert server.objects == {"nar/x.nar": BLOB}
+    assert (blob.begun, blob.closed) == (2, 2)
+    assert lake.statistics().retries_total == 1
+    assert lake.statistics().sent_bytes_total == len(BLOB)
+
+
+async def test_an_upload_that_breaks_midway_is_sent_again(server: FakeServer, autojump_clock: MockClock) -> None:
+    server.bodies_until = [2_000_000, 3_500_000]
+    blob = Again()
+    await transport(server).put("nar/x.nar", blob, len(BLOB))
+    assert server.objects == {"nar/x.nar": BLOB}
+    assert (blob.begun, blob.closed) == (3, 3)
+
+
+async def test_a_lasting_trouble_ends_an_upload_after_five_attempts(
+    server: FakeServer, autojump_clock: MockClock
+) -> None:
+    server.always = status(503)
+    blob = Again()
+    with pytest.raises(Unavailable, match="answered 503"):
+        await transport(server).put("nar/x.nar", blob, len(BLOB))
+    assert (blob.begun, blob.closed) == (5, 5)
+
+
+async def test_what_can_be_read_only_once_is_sent_only_once(server: FakeServer, autojump_clock: MockClock) -> None:
+    server.faults = [status(503)]
+    async with aclosing(chunks(BLOB)) as once:
+        with pytest.raises(Unavailable, match="answered 503"):
+            await transport(server).put("nar/x.nar", once, len(BLOB))
+    assert server.objects == {}

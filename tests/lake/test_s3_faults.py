@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -16,12 +17,14 @@ from tests.lake.fake_server import collect, stream_all
 from tests.lake.s3_lake import QUICK, forget_the_machine, put, s3_transport, show_credentials
 from tests.support.faults import Fault, Stall
 from tests.support.packing import pack
+from tests.support.relay import Relay, relay
 from tests.support.server import Server, serve
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from narfs.lake.s3 import S3Transport
+    from tests.support.s3 import S3Server
 
 BLOB = os.urandom(3_000_000)
 
@@ -126,6 +129,42 @@ async def test_a_lake_that_only_stalls_is_too_slow(bucket: Bucket) -> None:
         await lake.read_range("x", BlobOffset(0), 100)
     with pytest.raises(TooSlow):
         await stream_all(lake, "x")
+
+
+@pytest.mark.parametrize("status", [500, 503])
+async def test_an_upload_that_the_server_cannot_take_now_is_sent_again(bucket: Bucket, status: int) -> None:
+    bucket.server.on("*", Fault(status=status), times=1)
+    bucket.server.on("*", Fault(headers={"ETag": '"new"'}))
+    await put(bucket.lake(), "y", BLOB)
+    assert (bucket.directory / "y").read_bytes() == BLOB
+    assert [(asked.method, asked.status) for asked in bucket.server.log] == [("PUT", status), ("PUT", 201)]
+
+
+@pytest.fixture
+async def far(nursery: trio.Nursery, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Relay:
+    """A relay in front of a real S3 server."""
+    forget_the_machine(monkeypatch)
+    show_credentials(monkeypatch)
+    made: Relay = await nursery.start(relay, urlsplit(s3_server.endpoint).port)
+    return made
+
+
+@pytest.mark.parametrize("size", [3_000_000, 20_000_000], ids=["in one", "in parts"])
+async def test_an_upload_whose_connection_breaks_is_sent_again(far: Relay, s3_server: S3Server, size: int) -> None:
+    directory = s3_server.bucket(f"torn-{size}")
+    data = os.urandom(size)
+    far.cuts = [1_000_000, 2_500_000]
+    await put(s3_transport(s3_server.url(directory.name).replace(s3_server.endpoint, far.url)), "y", data)
+    assert far.cuts == []
+    assert (directory / "y").read_bytes() == data
+
+
+async def test_an_upload_may_take_longer_than_a_server_may_be_silent(far: Relay, s3_server: S3Server) -> None:
+    directory = s3_server.bucket("slow")
+    far.pause_s = 0.03
+    url = s3_server.url(directory.name).replace(s3_server.endpoint, far.url)
+    await put(s3_transport(url, LakeSettings(attempts=1, stall_deadline_s=0.5)), "y", BLOB)
+    assert (directory / "y").read_bytes() == BLOB
 
 
 async def test_a_small_object_has_a_deadline_in_all(bucket: Bucket) -> None:

@@ -139,8 +139,7 @@ async def test_an_instance_shows_its_role(moto: str, monkeypatch: pytest.MonkeyP
     assert await lake.get("x.narinfo", max_bytes=100) == b"hello"
     assert await lake.exists("x.narinfo")
     assert not await lake.exists("y.narinfo")
-    assert lake._bucket is not None
-    assert lake._bucket.identity.origin == "the instance's role"
+    assert {bucket.identity.origin for bucket in lake._buckets.values()} == {"the instance's role"}
 
 
 STS = """<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials>

@@ -78,7 +78,7 @@ def mount(  # noqa: PLR0917 - click hands over by name
     runtime = runtime_directory(os.environ)
     try:
         config = request.load()
-        options = serving.mount_options(config, words)
+        options = serving.mount_options(words)
         task = serving.Task(config, select(), Path(place), options, label=place, runtime=runtime)
         if not foreground:
             os.chdir("/")  # a daemon must not keep the directory it was started in from being unmounted

@@ -78,7 +78,7 @@ def run(
     def serve(view: str, announcer: Announcer) -> int:
         from narfs.daemon import serving  # noqa: PLC0415 - only in the daemon: the supervisor has to stay single-threaded
 
-        options = serving.mount_options(config)
+        options = serving.mount_options()
         # Two programs at once must be possible, and a mount of the same user: only the first has the cache.
         task = serving.Task(
             config,

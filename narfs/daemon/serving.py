@@ -18,9 +18,10 @@ from narfs.daemon import event_loop, status
 from narfs.daemon.control_server import listening
 from narfs.daemon.session import open_session
 from narfs.errors import UsageError
-from narfs.mount.fuse import serve_mount
+from narfs.mount.fuse import Stage, serve_mount
 from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
+from narfs.mount.scene import Scene
 from narfs.mount.view import View
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Task:
     """What to do when another process has the cache directory."""
 
 
-def mount_options(config: Config, words: Iterable[str] = ()) -> MountOptions:
+def mount_options(words: Iterable[str] = ()) -> MountOptions:
     """Read the words of ``-o``; UsageError for those that ask for what narfs never does."""
     given = {word for text in words for word in text.split(",") if word}
     if refused := given & _REFUSED:
@@ -61,8 +62,6 @@ def mount_options(config: Config, words: Iterable[str] = ()) -> MountOptions:
         allow_other=usual.allow_other or "allow_other" in given,
         nonempty="nonempty" in given,
         extra=frozenset(word for word in given - own - _FOR_OTHERS if not word.startswith("x-")),
-        read_deadline_s=config.read_deadline_s,
-        root_deadline_s=config.root_lookup_deadline_s,
     )
 
 
@@ -117,8 +116,15 @@ async def serve(task: Task, announcer: Announcer) -> None:
                     log.info("%s: mounted", task.label)
                     announcer.ready(_warnings(session))
 
-                source = None if view.closed else session.store
-                await serve_mount(view, task.mountpoint, source=source, options=task.options, on_ready=ready)
+                scene = Scene(
+                    view,
+                    None if view.closed else session.store,
+                    read_deadline_s=task.config.read_deadline_s,
+                    root_deadline_s=task.config.root_lookup_deadline_s,
+                )
+                # Files of root's, or the mounting user's where the kernel would not let root's be seen.
+                stage = Stage(scene, owner=(os.geteuid(), os.getegid()))
+                await serve_mount(stage, task.mountpoint, options=task.options, on_ready=ready)
         nursery.cancel_scope.cancel()
     log.info("%s: unmounted", task.label)
 
@@ -134,13 +140,11 @@ def _warnings(session: Session) -> list[str]:
 
 
 async def _view(session: Session, selection: Selection) -> View:
-    """Make the View; it shows files of root's, or the mounting user's where the kernel would not let root's be seen."""
-    user, group = os.geteuid(), os.getegid()
     if not selection.closed:
-        return View(closed=False, uid=user, gid=group)
+        return View(closed=False)
     members = await session.members(selection)
     accessors = [(described.narinfo.path, await session.store.accessor(described)) for described in members]
-    return View.of(accessors, uid=user, gid=group)
+    return View.of(accessors)
 
 
 async def _end_on_signal(serving: trio.CancelScope) -> None:

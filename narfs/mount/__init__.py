@@ -1,1 +1,11 @@
-"""Gives a View to the kernel: ``view`` is pure, ``fuse`` is the only room with pyfuse3 and errno."""
+"""Gives Views to the kernel: pure but for ``fuse``, the only room with pyfuse3 and errno, and ``mountpoint``.
+
+inodes    the numbers of one session, and which store path has which
+view      a set of store paths with inode numbers
+accessor  what the mount asks of the engine
+roots     what is shown for the names in the root of a View, without a wait
+waits     everything a handler waits for, so that it can be ended
+scene     a View that is shown, with its roots and waits
+names     the names of directories that are being looked into
+handles   what the kernel holds open
+"""

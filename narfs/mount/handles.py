@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from narfs.mount.accessor import Accessor
+    from narfs.mount.fuse.stage import Top
     from narfs.mount.view import Attachment
     from narfs.offsets import NarOffset
 
@@ -19,6 +19,7 @@ class OpenFile:
 
     __slots__ = (
         "accessor",
+        "attachment",
         "broken_passes",
         "contents",
         "failed_end",
@@ -28,9 +29,10 @@ class OpenFile:
         "size",
     )
 
-    def __init__(self, accessor: Accessor, contents: NarOffset, size: int) -> None:
-        self.accessor = accessor
-        self.broken_passes = accessor.broken_passes
+    def __init__(self, attachment: Attachment, contents: NarOffset, size: int) -> None:
+        self.attachment = attachment
+        self.accessor = attachment.accessor
+        self.broken_passes = self.accessor.broken_passes
         self.contents = contents
         self.size = size
         self.failed_until = 0.0
@@ -42,13 +44,16 @@ class OpenFile:
 
 
 class OpenDirectory:
-    """A directory with its ``.`` and ``..``; without an attachment its children are attachments, else node ids."""
+    """A directory with its ``.`` and ``..``: a top with its children, or one in a NAR, whose children are node ids."""
 
-    __slots__ = ("attachment", "children", "inode", "parent")
+    __slots__ = ("attachment", "children", "inode", "parent", "top")
 
-    def __init__(self, inode: int, parent: int, attachment: Attachment | None, children: Sequence[Any]) -> None:
+    def __init__(
+        self, inode: int, parent: int, top: Top | None, attachment: Attachment | None, children: Sequence[Any]
+    ) -> None:
         self.inode = inode
         self.parent = parent
+        self.top = top
         self.attachment = attachment
         self.children = children
 

@@ -11,13 +11,11 @@ _ALWAYS = frozenset({"ro", "nosuid", "nodev", "default_permissions", "fsname=nar
 
 @dataclass(frozen=True, slots=True)
 class MountOptions:
-    """``extra`` are the words of ``-o``, handed to libfuse as they are; deadlines bound one answer, not the work."""
+    """``extra`` are the words of ``-o``, handed to libfuse as they are."""
 
     allow_other: bool = False
     nonempty: bool = False
     extra: frozenset[str] = frozenset()
-    read_deadline_s: float = 120.0
-    root_deadline_s: float = 5.0
 
     @classmethod
     def for_this_user(cls) -> MountOptions:

@@ -1,47 +1,31 @@
 """A View: a set of store paths with inode numbers. Pure: it neither waits nor knows errno or the kernel.
 
-Inode 1 is the root, 2 is ``.links`` (an empty directory that Nix wants to find when the mount is its store; it is
-there when asked for and not listed). Each attached path owns a contiguous range, one number per possible node:
-
-::
-
-    1  2 ... 16 ...................... 16 + max_nodes(NarSize of a) ........................
-    root     | a: node 0, node 1, ... | b: node 0, node 1, ...                             |
-
-The range follows from the NarSize, so it can be given before the tree is known. There is no table of inodes: an inode
-number is split into its attachment (bisect) and its node id (subtraction). Ranges are dense to stay below 2^32 for as
-long as possible, because stat() in a 32-bit program fails above.
+Besides its paths the root has ``.links``, an empty directory that Nix wants to find when the mount is its store; it is
+there when asked for and not listed.
 
 Two paths with the same NAR share the inode numbers of their files and symlinks, so that the kernel keeps one copy of
 each page; they live in the range of the first one attached. Directories cannot be shared: the kernel moves a directory
-that appears twice.
+that appears twice. Two Views share no number: what is read through one is counted there, and nowhere else.
 """
 
 from __future__ import annotations
 
 import stat
-from bisect import bisect_right
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, NewType
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
-from narfs.errors import NarfsError, NotFound
 from narfs.formats.listing import Kind
-from narfs.formats.nar import max_nodes
+from narfs.mount.inodes import LINKS, ROOT, Inode, Inodes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from narfs.errors import NarfsError
     from narfs.formats.listing import Shape
     from narfs.formats.store_path import StorePath
     from narfs.mount.accessor import Accessor
 
-Inode = NewType("Inode", int)
-
-ROOT = Inode(1)
-LINKS = Inode(2)
 LINKS_NAME = b".links"
-_FIRST_RANGE = 16
-"""3 to 15 are kept for whatever else the root may have to show one day."""
 
 TIME_NS = 1_000_000_000
 """All three times of everything: second 1, what Nix gives its own store."""
@@ -68,11 +52,16 @@ class Attributes(NamedTuple):
 class Attachment:
     """One store path in a View. ``trouble`` says why its root node cannot be shown, while that is so."""
 
+    view: View
     path: StorePath
     accessor: Accessor
     base: Inode
     shared_base: Inode
     trouble: NarfsError | None = None
+    opened: set[int] = field(default_factory=set)
+    """Files that were opened, as node ids."""
+    bytes_read: int = 0
+    """What the kernel asked for of them; what it has already it does not ask for again."""
 
     def inode(self, node: int, kind: Kind) -> Inode:
         """Give the inode number of a node."""
@@ -90,23 +79,28 @@ class Attachment:
 class View:
     """Store paths under one root; ``closed``: exactly these and never another, so that absence is for ever."""
 
-    def __init__(self, *, closed: bool, uid: int = 0, gid: int = 0) -> None:
+    def __init__(self, *, closed: bool, inodes: Inodes | None = None, root: Inode = ROOT, links: Inode = LINKS) -> None:
+        """Make an empty one; without ``inodes`` it has a session to itself."""
         self.closed = closed
-        self.uid = uid
-        self.gid = gid
+        self.root = root
+        self.links = links
+        self.inodes = Inodes() if inodes is None else inodes
         self._attachments: list[Attachment] = []
-        self._bases: list[int] = []
         self._by_name: dict[bytes, Attachment] = {}
         self._shared_bases: dict[tuple[bytes, int], Inode] = {}
-        self._next = _FIRST_RANGE
 
     @classmethod
-    def of(cls, members: Iterable[tuple[StorePath, Accessor]], *, uid: int = 0, gid: int = 0) -> View:
-        """Make a closed View; the same members always get the same inode numbers."""
-        view = cls(closed=True, uid=uid, gid=gid)
+    def of(cls, members: Iterable[tuple[StorePath, Accessor]], *, inodes: Inodes | None = None) -> View:
+        """Make a closed View: a session's only one, whose members always get the same inode numbers, or one of many."""
+        view = cls(closed=True) if inodes is None else cls.beside_others(inodes, closed=True)
         for path, accessor in sorted(members, key=lambda member: member[0]):
             view.attach(path, accessor)
         return view
+
+    @classmethod
+    def beside_others(cls, inodes: Inodes, *, closed: bool) -> View:
+        """Make an empty one for a session that shows several."""
+        return cls(closed=closed, inodes=inodes, root=inodes.single(), links=inodes.single())
 
     @property
     def attachments(self) -> Sequence[Attachment]:
@@ -119,25 +113,17 @@ class View:
         known = self._by_name.get(name)
         if known is not None:
             return known
-        base = Inode(self._next)
-        self._next += max_nodes(accessor.nar_size)
+        base = self.inodes.next_base()
         shared_base = self._shared_bases.setdefault((accessor.nar_hash, accessor.nar_size), base)
-        attachment = Attachment(path, accessor, base, shared_base)
+        attachment = Attachment(self, path, accessor, base, shared_base)
+        self.inodes.own(attachment)
         self._attachments.append(attachment)
-        self._bases.append(base)
         self._by_name[name] = attachment
         return attachment
 
     def named(self, name: bytes) -> Attachment | None:
         """Find what is attached under a name of the root."""
         return self._by_name.get(name)
-
-    def at(self, inode: int) -> tuple[Attachment, int]:
-        """Split an inode number below the root into attachment and node id."""
-        if not _FIRST_RANGE <= inode < self._next:
-            raise NotFound(f"inode {inode} belongs to no store path of this view")
-        position = bisect_right(self._bases, inode) - 1
-        return self._attachments[position], inode - self._bases[position]
 
     def root_attributes(self) -> Attributes:
         """Describe the root. A path of unknown kind counts as a directory: too many links mislead nobody."""
@@ -146,7 +132,7 @@ class View:
             for attachment in self._attachments
             if (shape := shown_root(attachment.accessor)) is None or shape[0] is _DIRECTORY
         )
-        return directory_attributes(ROOT, entries=len(self._attachments), subdirectories=directories)
+        return directory_attributes(self.root, entries=len(self._attachments), subdirectories=directories)
 
 
 def shown_root(accessor: Accessor) -> Shape | None:

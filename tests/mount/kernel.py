@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
 import pytest
 import trio
 
-from narfs.mount.fuse import Handlers, serve_mount
+from narfs.mount.fuse import Handlers, Stage, serve_mount
+from narfs.mount.scene import Scene
 from tests.support.trees import File, Symlink, Tree
 
 if TYPE_CHECKING:
@@ -40,7 +41,13 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mount nam
 
 @asynccontextmanager
 async def mounted(
-    view: View, place: Path, *, source: MemorySource | None = None, options: MountOptions | None = None
+    view: View,
+    place: Path,
+    *,
+    source: MemorySource | None = None,
+    options: MountOptions | None = None,
+    read_deadline_s: float = 120,
+    root_deadline_s: float = 5,
 ) -> AsyncIterator[Handlers]:
     """Serve a View at ``place``, made if need be; afterwards nothing is mounted there, whatever happened."""
     with suppress(FileExistsError):
@@ -52,7 +59,8 @@ async def mounted(
         found.append(handlers)
         ready.set()
 
-    serve = partial(serve_mount, view, place, source=source, options=options, on_ready=on_ready)
+    scene = Scene(view, source, read_deadline_s=read_deadline_s, root_deadline_s=root_deadline_s)
+    serve = partial(serve_mount, Stage(scene), place, options=options, on_ready=on_ready)
     try:
         with trio.fail_after(PATIENCE_S):
             async with trio.open_nursery() as nursery:

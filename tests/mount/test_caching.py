@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from narfs.errors import Corrupt, TooSlow, Unavailable, Untrusted
-from narfs.mount.options import MountOptions
 from narfs.mount.view import View
 from tests.mount.kernel import in_namespace, mounted, needs_fuse, needs_root, run, sys_
 from tests.mount.model import MemoryAccessor, MemorySource, path
@@ -116,8 +115,7 @@ async def test_a_path_of_unknown_kind_is_listed_and_answers_its_trouble_at_once(
 
     stalled = MemoryAccessor(TREE, verified=False, peeked=False)
     members = [(path("one"), stalled), (path("two"), MemoryAccessor(File()))]
-    options = MountOptions(root_deadline_s=0.05)
-    async with mounted(View.of(members), tmp_path / "m", options=options):
+    async with mounted(View.of(members), tmp_path / "m", root_deadline_s=0.05):
         await at_once(sys_(os.listdir, tmp_path / "m"))
         assert await errno_of(os.stat, at(tmp_path / "m", "one")) == errno.ETIMEDOUT
         with pytest.raises(OSError, match="timed out"):
@@ -180,8 +178,7 @@ async def test_a_path_in_trouble_gives_its_errno_and_leaves_the_others_alone(
 
 async def test_a_stalled_read_is_too_slow_after_its_deadline(tmp_path: Path) -> None:
     accessor = MemoryAccessor(TREE)
-    options = MountOptions(read_deadline_s=0.05)
-    async with mounted(View.of([(path("one"), accessor)]), tmp_path / "m", options=options) as handlers:
+    async with mounted(View.of([(path("one"), accessor)]), tmp_path / "m", read_deadline_s=0.05) as handlers:
         accessor.stall()
         assert await errno_of(at(tmp_path / "m", "one", "dir/file").read_bytes) == errno.ETIMEDOUT
         assert handlers.statistics().failures["ETIMEDOUT"] >= 1

@@ -12,12 +12,11 @@ from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError
 from narfs import errors
 from narfs.engine import accessor
 from narfs.errors import Closing, Corrupt, NarfsError, Unavailable, Untrusted
-from narfs.mount.fuse import Handlers
+from narfs.mount.fuse import Handlers, Stage
+from narfs.mount.fuse.entries import FOREVER_S, UNVERIFIED_S
 from narfs.mount.fuse.errnos import ERRNOS
-from narfs.mount.fuse.handlers import FOREVER_S, UNVERIFIED_S
-from narfs.mount.roots import Roots
+from narfs.mount.scene import Scene
 from narfs.mount.view import View
-from narfs.mount.waits import Waits
 from tests.mount.model import MemoryAccessor, MemorySource, path
 from tests.support.trees import File, Symlink, Tree
 
@@ -30,9 +29,13 @@ TREE: Tree = {b"file": File(b"0123456789" * 1000), b"dir": {b"deep": File(b"x")}
 CTX: Any = None
 
 
-def handlers(view: View, source: MemorySource | None = None) -> Handlers:
-    waits = Waits()
-    return Handlers(view, Roots(view, source, waits, deadline_s=5), waits)
+def handlers(view: View, source: MemorySource | None = None, *, owner: tuple[int, int] = (0, 0)) -> Handlers:
+    return Handlers(Stage(Scene(view, source), owner=owner))
+
+
+def scene_of(ops: Handlers) -> Scene:
+    (scene,) = ops.stage.scenes
+    return scene
 
 
 def closed(**accessors: MemoryAccessor) -> Handlers:
@@ -137,7 +140,7 @@ async def test_a_lookup_in_an_open_root_gives_up_after_its_own_deadline(
 async def test_a_closed_root_never_waits_and_learns_behind_the_answer(nursery: trio.Nursery) -> None:
     accessor = MemoryAccessor(TREE, verified=False, peeked=False)
     ops = closed(one=accessor)
-    nursery.start_soon(ops._roots.keep_trying)
+    nursery.start_soon(scene_of(ops).roots.keep_trying)
     assert await errno_of(lookup(ops, "one")) == errno.EIO
     assert await errno_of(lookup(ops, "one")) == errno.EIO
     await trio.testing.wait_all_tasks_blocked()
@@ -153,7 +156,7 @@ async def test_what_asking_again_does_not_heal_is_not_asked_again(trouble: Narfs
     accessor = MemoryAccessor(TREE, verified=False, peeked=False)
     accessor.fail(trouble)
     ops = closed(one=accessor, two=MemoryAccessor(TREE))
-    await ops._roots.learn_all()
+    await scene_of(ops).roots.learn_all()
     for _ in range(3):
         assert await errno_of(lookup(ops, "one")) == ERRNOS[type(trouble)]
     assert accessor.asked["peek"] == 1
@@ -164,7 +167,7 @@ async def test_learning_all_roots_takes_no_longer_than_the_deadline(
     autojump_clock: MockClock,  # noqa: ARG001 - pytest-trio looks for it among the arguments
 ) -> None:
     ops = closed(**{f"p{i}": MemoryAccessor(File(b"%d" % i), verified=False, peeked=False) for i in range(20)})
-    await ops._roots.learn_all()
+    await scene_of(ops).roots.learn_all()
     assert trio.current_time() == pytest.approx(5)
     assert await errno_of(lookup(ops, "p7")) == errno.ETIMEDOUT
 
@@ -252,7 +255,7 @@ async def test_closing_answers_all_who_wait_and_all_who_come(nursery: trio.Nurse
         nursery.start_soon(read, offset)
     await trio.testing.wait_all_tasks_blocked()
     assert ops.statistics().waiting == 50
-    await ops._waits.close()
+    await scene_of(ops).waits.close()
     await trio.testing.wait_all_tasks_blocked()
     assert told == [ERRNOS[Closing]] * 50
     assert await errno_of(ops.read(fh, 100, 1)) == errno.ENOTCONN
@@ -317,8 +320,8 @@ async def test_a_directory_cannot_be_opened_as_a_file() -> None:
 
 
 async def test_the_owner_of_everything_is_the_views() -> None:
-    view = View(closed=False, uid=1000, gid=100)
+    view = View(closed=False)
     view.attach(path("one"), MemoryAccessor(TREE))
-    ops = handlers(view)
+    ops = handlers(view, owner=(1000, 100))
     for entry in (await lookup(ops, "one", b"file"), await ops.getattr(ROOT_INODE, CTX), await lookup(ops, b".links")):
         assert (entry.st_uid, entry.st_gid) == (1000, 100)

@@ -16,9 +16,10 @@ import pytest
 import trio
 
 from narfs.errors import UsageError
-from narfs.mount.fuse import serve_mount
+from narfs.mount.fuse import Stage, serve_mount
 from narfs.mount.mountpoint import Mounted, mounted_at, prepare
 from narfs.mount.options import MountOptions
+from narfs.mount.scene import Scene
 from narfs.mount.view import View
 from tests.mount.kernel import (
     PATIENCE_S,
@@ -90,7 +91,8 @@ async def test_cancelling_unmounts_and_answers_the_readers_in_flight(tmp_path: P
 CHILD = """if 1:
     import os, signal, sys, trio
     from pathlib import Path
-    from narfs.mount.fuse import serve_mount
+    from narfs.mount.fuse import Stage, serve_mount
+    from narfs.mount.scene import Scene
     from narfs.mount.view import View
     from tests.mount.model import MemoryAccessor, path
     from tests.support.trees import File
@@ -109,10 +111,10 @@ CHILD = """if 1:
         accessor = Telling({b"file": File(b"x" * 1000), b"script": File(b"#!/bin/sh\\nid -u\\n", executable=True)})
         if "stall" in sys.argv:
             accessor.stall()
-        view = View.of([(path("one"), accessor)], uid=os.geteuid(), gid=os.getegid())
+        stage = Stage(Scene(View.of([(path("one"), accessor)])), owner=(os.geteuid(), os.getegid()))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(end, nursery.cancel_scope)
-            await serve_mount(view, Path(sys.argv[1]), on_ready=lambda _: print("ready", flush=True))
+            await serve_mount(stage, Path(sys.argv[1]), on_ready=lambda _: print("ready", flush=True))
             nursery.cancel_scope.cancel()
         print("ended", flush=True)
 
@@ -181,8 +183,8 @@ async def test_unmounting_from_outside_ends_the_daemon(tmp_path: Path) -> None:
     ready = trio.Event()
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
-            view = View.of([(path("one"), MemoryAccessor(TREE))])
-            nursery.start_soon(partial(serve_mount, view, tmp_path / "m", on_ready=lambda _: ready.set()))
+            stage = Stage(Scene(View.of([(path("one"), MemoryAccessor(TREE))])))
+            nursery.start_soon(partial(serve_mount, stage, tmp_path / "m", on_ready=lambda _: ready.set()))
             await ready.wait()
             await run("fusermount3", "-u", tmp_path / "m")
 
@@ -210,7 +212,7 @@ async def test_a_mountpoint_must_be_an_empty_directory(tmp_path: Path) -> None:
 async def test_a_second_mount_at_the_same_place_is_refused(tmp_path: Path) -> None:
     async with mounted(View.of([]), tmp_path / "m"):
         with pytest.raises(UsageError, match="mounted there already"):
-            await serve_mount(View.of([]), tmp_path / "m")
+            await serve_mount(Stage(Scene(View.of([]))), tmp_path / "m")
 
 
 async def test_mounts_follow_each_other_in_one_process(tmp_path: Path) -> None:

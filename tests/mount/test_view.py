@@ -7,7 +7,8 @@ import pytest
 from narfs.errors import NotFound
 from narfs.formats.listing import Kind
 from narfs.formats.nar import max_nodes
-from narfs.mount.view import ROOT, View, directory_attributes, shown_root
+from narfs.mount.inodes import ROOT
+from narfs.mount.view import View, directory_attributes, shown_root
 from tests.mount.model import MemoryAccessor, path
 from tests.support.trees import File, Symlink, Tree
 
@@ -26,7 +27,7 @@ def test_a_node_is_found_by_its_inode_and_back() -> None:
         assert listing is not None
         for node in range(len(listing)):
             inode = attachment.attributes(node, listing.shape(node)).inode
-            assert view.at(inode) == (attachment, node)
+            assert view.inodes.at(inode) == (attachment, node)
 
 
 def test_ranges_follow_the_nar_size_and_touch_each_other() -> None:
@@ -73,7 +74,7 @@ def test_paths_that_disagree_on_the_nar_size_share_nothing() -> None:
 def test_a_foreign_inode_is_not_found(inode: int) -> None:
     view = View.of([(path("one"), MemoryAccessor(TREE))])
     with pytest.raises(NotFound, match=str(inode)):
-        view.at(inode)
+        view.inodes.at(inode)
 
 
 def test_attributes_are_those_nix_gives() -> None:

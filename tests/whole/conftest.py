@@ -17,7 +17,8 @@ from narfs.engine.trust import TrustPolicy, Verify
 from narfs.formats.signature import PublicKeys
 from narfs.lake.settings import LakeSettings
 from narfs.lake.upstreams import open_lakes
-from narfs.mount.fuse import serve_mount
+from narfs.mount.fuse import Stage, serve_mount
+from narfs.mount.scene import Scene
 from narfs.mount.view import View
 from tests.support.lakes import Lake
 from tests.support.server import Server, serve
@@ -77,7 +78,7 @@ class House:
             source = None if view.closed else store
 
             async def serve_it() -> None:
-                await serve_mount(view, place, source=source, on_ready=lambda _: usable.set())
+                await serve_mount(Stage(Scene(view, source)), place, on_ready=lambda _: usable.set())
 
             mounting.start_soon(serve_it)
             await usable.wait()

@@ -1,6 +1,6 @@
 """Handlers of the kernel's requests.
 
-They convert and answer; what a store path looks like is decided in ``view``, what the root shows in ``roots``. All
+They convert and answer; what a store path looks like is decided in ``view``, what lies in no NAR in ``stage``. All
 handlers go through one funnel, which counts, translates by one table and logs. Everything below the root is immutable,
 so whatever is verified is given to the kernel without end; most reads never come here.
 
@@ -18,48 +18,29 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import pyfuse3
 import trio
-from pyfuse3 import EntryAttributes, FileInfo, FUSEError, StatvfsData, readdir_reply
+from pyfuse3 import FileInfo, FUSEError, StatvfsData, readdir_reply
 
-from narfs.errors import Corrupt, FormatError, IsADirectory, NotFound, ReadOnly
+from narfs.errors import Corrupt, IsADirectory, ReadOnly
 from narfs.formats.listing import Kind
-from narfs.formats.store_path import StorePath
+from narfs.mount.fuse.entries import validity
 from narfs.mount.fuse.errnos import Failures, errno_of
 from narfs.mount.fuse.recall import Recall
 from narfs.mount.handles import Handles, OpenDirectory, OpenFile
 from narfs.mount.names import Names
-from narfs.mount.view import (
-    BLOCK_BYTES,
-    DIRECTORY_MODE,
-    LINKS,
-    LINKS_NAME,
-    MODES,
-    ROOT,
-    TIME_NS,
-    Attributes,
-    directory_attributes,
-    shown_root,
-)
+from narfs.mount.view import BLOCK_BYTES, DIRECTORY_MODE
 from narfs.offsets import FileOffset, in_nar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
-    from pyfuse3 import FileHandleT, FileNameT, FlagT, InodeT, ReaddirToken, RequestContext
+    from pyfuse3 import EntryAttributes, FileHandleT, FileNameT, FlagT, InodeT, ReaddirToken, RequestContext
 
-    from narfs.formats.listing import NarListing
-    from narfs.mount.roots import Roots
-    from narfs.mount.view import Attachment, View
-    from narfs.mount.waits import Waits
+    from narfs.mount.fuse.stage import Stage
+    from narfs.mount.view import Attachment
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-FOREVER_S = 1e9
-"""Validity of what never changes: 31 years. The kernel counts in jiffies and takes no infinity."""
-
-UNVERIFIED_S = 1.0
-"""Validity of what only a peek told, or what grows while a NAR passes."""
 
 _ASKED_TWICE_S = 1.0
 """The kernel repeats a failed read page by page; the answer is the same, without another wait."""
@@ -101,23 +82,20 @@ class Handlers(pyfuse3.Operations):
 
     supports_dot_lookup = False
 
-    def __init__(self, view: View, roots: Roots, waits: Waits, *, read_deadline_s: float = 120.0) -> None:
+    def __init__(self, stage: Stage) -> None:
         super().__init__()
-        self.view = view
+        self.stage = stage
         self.usable = trio.Event()
         self.requests: Counter[str] = Counter()
         self.recall = Recall()
         self._failures = Failures()
-        self._roots = roots
-        self._waits = waits
-        self._read_deadline_s = read_deadline_s
+        self._entries = stage.entries
+        self._tops = stage.tops
+        self._at = stage.inodes.at
         self._bytes_read = 0
         self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
         self._names = Names()
-        self._owned = (view.uid, view.gid) != (0, 0)
-        self._absent = self._negative(FOREVER_S)
-        self._entries = {mode: self._entry(Attributes(ROOT, mode, 1, 0, 0)) for mode in MODES}
 
     def statistics(self) -> MountStatistics:
         """Count what was asked and what was answered."""
@@ -126,7 +104,7 @@ class Handlers(pyfuse3.Operations):
             failures=self._failures.by_name(),
             bytes_read=self._bytes_read,
             open_files=len(self._files),
-            waiting=len(self._waits),
+            waiting=sum(len(scene.waits) for scene in self.stage.scenes),
         )
 
     def init(self) -> None:
@@ -138,65 +116,45 @@ class Handlers(pyfuse3.Operations):
     @_answers
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
         """Find a name in a directory; absence is an answer with a validity, which an ENOENT would not have."""
-        if parent_inode == ROOT:
-            return await self._lookup_in_root(name)
-        if parent_inode == LINKS:
-            return self._absent
-        attachment, directory = self.view.at(parent_inode)
+        if (top := self._tops.get(parent_inode)) is not None:
+            return await top.lookup(name)
+        attachment, directory = self._at(parent_inode)
         accessor = attachment.accessor
         listing = accessor.listing
         if listing is not None:
             child = self._names.child(parent_inode, listing, directory, name)
-            return self._absent if child is None else self._verified(attachment, listing, child)
-        child = await self._wait(accessor.child, directory, name)
+            return self._entries.absent if child is None else self._entries.verified(attachment, listing, child)
+        child = await self._wait(attachment, accessor.child, directory, name)
         if child is None:
-            return self._negative(_validity(attachment))
+            return self._entries.negative(validity(attachment))
         return await self._unverified(attachment, child)
 
-    async def _lookup_in_root(self, name: bytes) -> EntryAttributes:
-        attachment = self.view.named(name)
-        if attachment is None:
-            if name == LINKS_NAME:
-                return self._entry(directory_attributes(LINKS, entries=0, subdirectories=0))
-            if self.view.closed:
-                return self._absent
-            try:
-                path = StorePath.parse(name)
-            except FormatError:
-                return self._absent
-            try:
-                attachment = await self._roots.find(path)
-            except NotFound:
-                return self._negative(self._roots.absent_for(path))
-        return self._root_entry(attachment)
-
-    def _root_entry(self, attachment: Attachment) -> EntryAttributes:
-        return self._entry(attachment.attributes(0, self._roots.show(attachment)), _validity(attachment))
-
     async def _unverified(self, attachment: Attachment, node: int) -> EntryAttributes:
-        found = await self._wait(attachment.accessor.node, node)
-        return self._entry(attachment.attributes(node, found.shape), _validity(attachment))
+        found = await self._wait(attachment, attachment.accessor.node, node)
+        return self._entries.entry(attachment.attributes(node, found.shape), validity(attachment))
 
     @_answers
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
         """Describe an inode."""
-        if inode == ROOT:
-            settled = self.view.closed and all(each.accessor.listing is not None for each in self.view.attachments)
-            return self._entry(self.view.root_attributes(), FOREVER_S if settled else UNVERIFIED_S)
-        if inode == LINKS:
-            return self._entry(directory_attributes(LINKS, entries=0, subdirectories=0))
-        attachment, node = self.view.at(inode)
+        if (top := self._tops.get(inode)) is not None:
+            return top.entry()
+        attachment, node = self._at(inode)
         listing = attachment.accessor.listing
         if listing is not None:
-            return self._verified(attachment, listing, node)
-        return self._root_entry(attachment) if node == 0 else await self._unverified(attachment, node)
+            return self._entries.verified(attachment, listing, node)
+        if node == 0:
+            shape = self.stage.of(attachment).roots.show(attachment)
+            return self._entries.entry(attachment.attributes(0, shape), validity(attachment))
+        return await self._unverified(attachment, node)
 
     @_answers
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
         """Give a symlink's target; asked each time, because pyfuse3 does not ask for CACHE_SYMLINKS."""
-        attachment, node = self.view.at(inode)
-        listing = attachment.accessor.listing
-        return listing.target(node) if listing is not None else await self._wait(attachment.accessor.target, node)
+        attachment, node = self._at(inode)
+        accessor = attachment.accessor
+        if accessor.listing is not None:
+            return accessor.listing.target(node)
+        return await self._wait(attachment, accessor.target, node)
 
     # Files.
 
@@ -205,15 +163,16 @@ class Handlers(pyfuse3.Operations):
         """Resolve a file. Its pages stay in the kernel from one open to the next."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly("narfs is read-only")
-        attachment, id_ = self.view.at(inode)
+        attachment, id_ = self._at(inode)
         accessor = attachment.accessor
         listing = accessor.listing
-        node = listing.node(id_) if listing is not None else await self._wait(accessor.node, id_)
+        node = listing.node(id_) if listing is not None else await self._wait(attachment, accessor.node, id_)
         if node.kind != Kind.REGULAR:
             raise IsADirectory(f"{attachment.path.path}: node {id_} is not a file")
         if accessor.listing is None:
             self.recall.note(accessor, inode)
-        handle = self._files.add(OpenFile(accessor, node.nar_offset, node.size))
+        attachment.opened.add(id_)
+        handle = self._files.add(OpenFile(attachment, node.nar_offset, node.size))
         return FileInfo(fh=handle, keep_cache=True)
 
     @_answers
@@ -226,6 +185,7 @@ class Handlers(pyfuse3.Operations):
         if size <= 0:
             return b""
         self._bytes_read += size
+        file.attachment.bytes_read += size
         data = file.accessor.read_nowait(in_nar(file.contents, FileOffset(off)), size)
         if data is None:
             data = await self._read_waiting(file, off, size)
@@ -235,7 +195,7 @@ class Handlers(pyfuse3.Operations):
         if file.failed_before(off, size, trio.current_time()):
             raise FUSEError(file.failed_errno)
         try:
-            return await self._wait(file.accessor.read, in_nar(file.contents, FileOffset(off)), size)
+            return await self._wait(file.attachment, file.accessor.read, in_nar(file.contents, FileOffset(off)), size)
         except Exception as error:
             file.failed_errno = errno_of(error)
             file.failed_start, file.failed_end = off, off + size
@@ -255,20 +215,18 @@ class Handlers(pyfuse3.Operations):
         return self._directories.add(await self._open_directory(inode))
 
     async def _open_directory(self, inode: int) -> OpenDirectory:
-        if inode == ROOT:
-            return OpenDirectory(ROOT, ROOT, None, self.view.attachments)
-        if inode == LINKS:
-            return OpenDirectory(LINKS, ROOT, None, ())
-        attachment, id_ = self.view.at(inode)
+        if (top := self._tops.get(inode)) is not None:
+            return OpenDirectory(inode, top.parent, top, None, top.children())
+        attachment, id_ = self._at(inode)
         accessor = attachment.accessor
         listing = accessor.listing
         if listing is not None:
             node, children = listing.node(id_), listing.children(id_)
         else:
-            node = await self._wait(accessor.node, id_)
-            children = await self._wait(accessor.children, id_)
-        parent = ROOT if id_ == 0 else attachment.inode(node.parent, Kind.DIRECTORY)
-        return OpenDirectory(inode, parent, attachment, children)
+            node = await self._wait(attachment, accessor.node, id_)
+            children = await self._wait(attachment, accessor.children, id_)
+        parent = attachment.view.root if id_ == 0 else attachment.inode(node.parent, Kind.DIRECTORY)
+        return OpenDirectory(inode, parent, None, attachment, children)
 
     @_answers
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
@@ -277,19 +235,22 @@ class Handlers(pyfuse3.Operations):
         if not self._list_dots(directory, start_id, token):
             return
         start = max(start_id, 2)
-        attachment = directory.attachment
-        if attachment is None:
-            for position, child in enumerate(directory.children[start - 2 :], start + 1):
-                if not readdir_reply(token, child.path.base_name.encode("ascii"), self._listed_root(child), position):
+        children = enumerate(directory.children[start - 2 :], start + 1)
+        if (top := directory.top) is not None:
+            for position, child in children:
+                if not readdir_reply(token, *top.listed(child), position):
                     return
-        elif (listing := attachment.accessor.listing) is not None:
-            name_of, entry_of = listing.name, self._verified
-            for position, child in enumerate(directory.children[start - 2 :], start + 1):
+            return
+        attachment = directory.attachment
+        assert attachment is not None  # noqa: S101 - what is no top lies in a NAR
+        if (listing := attachment.accessor.listing) is not None:
+            name_of, entry_of = listing.name, self._entries.verified
+            for position, child in children:
                 if not readdir_reply(token, name_of(child), entry_of(attachment, listing, child), position):
                     return
         else:
-            for position, child in enumerate(directory.children[start - 2 :], start + 1):
-                name = await self._wait(attachment.accessor.name, child)
+            for position, child in children:
+                name = await self._wait(attachment, attachment.accessor.name, child)
                 if not readdir_reply(token, name, await self._unverified(attachment, child), position):
                     return
 
@@ -297,16 +258,9 @@ class Handlers(pyfuse3.Operations):
         """List ``.`` and ``..`` where they are due; whether there is room for more."""
         dots = ((b".", directory.inode), (b"..", directory.parent))
         return all(
-            readdir_reply(token, name, self._unlooked(inode, DIRECTORY_MODE), position)
+            readdir_reply(token, name, self._entries.unlooked(inode, DIRECTORY_MODE), position)
             for position, (name, inode) in enumerate(dots[start:], start + 1)
         )
-
-    def _listed_root(self, attachment: Attachment) -> EntryAttributes:
-        """Describe a child of the root; one of unknown kind has no mode, so the kernel lists it and asks later."""
-        shape = shown_root(attachment.accessor)
-        if shape is None:
-            return self._unlooked(attachment.base, 0)
-        return self._entry(attachment.attributes(0, shape), _validity(attachment))
 
     @_answers
     async def releasedir(self, fh: FileHandleT) -> None:
@@ -320,8 +274,8 @@ class Handlers(pyfuse3.Operations):
         """Describe a full disk of what is attached; overlayfs takes no lower layer without it."""
         told = StatvfsData()
         told.f_bsize = told.f_frsize = BLOCK_BYTES
-        told.f_blocks = -(-sum(each.accessor.nar_size for each in self.view.attachments) // BLOCK_BYTES)
-        told.f_files = len(self.view.attachments)
+        told.f_blocks = -(-self.stage.inodes.nar_bytes // BLOCK_BYTES)
+        told.f_files = len(self.stage.inodes)
         told.f_namemax = 255
         return told
 
@@ -342,44 +296,6 @@ class Handlers(pyfuse3.Operations):
     write: Any = refuse
     create: Any = refuse
 
-    def _wait(self, ask: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> Awaitable[T]:
-        return self._waits.within(self._read_deadline_s, ask, *args)
-
-    def _verified(self, attachment: Attachment, listing: NarListing, node: int) -> EntryAttributes:
-        """Describe a verified node in the one entry kept for its mode; good until the next await, which is long enough.
-
-        A new entry with all its fields costs 1.5 µs, for each name of each listing; these four 0.2.
-        """
-        inode, mode, nlink, size, blocks = attachment.attributes(node, listing.shape(node))
-        entry = self._entries[mode]
-        entry.st_ino, entry.st_nlink, entry.st_size, entry.st_blocks = inode, nlink, size, blocks
-        return entry
-
-    def _entry(self, attributes: Attributes, valid_s: float = FOREVER_S) -> EntryAttributes:
-        entry = EntryAttributes()
-        inode, entry.st_mode, entry.st_nlink, entry.st_size, entry.st_blocks = attributes
-        entry.st_ino = inode
-        entry.st_atime_ns = entry.st_mtime_ns = entry.st_ctime_ns = TIME_NS
-        entry.entry_timeout = entry.attr_timeout = valid_s
-        if self._owned:
-            entry.st_uid, entry.st_gid = self.view.uid, self.view.gid
-        return entry
-
-    @staticmethod
-    def _negative(valid_s: float) -> EntryAttributes:
-        entry = EntryAttributes()
-        entry.st_ino = 0
-        entry.entry_timeout = valid_s
-        return entry
-
-    @staticmethod
-    def _unlooked(inode: int, mode: int) -> EntryAttributes:
-        """Name an inode in a listing without telling more of it; the kernel looks it up when asked for."""
-        entry = EntryAttributes()
-        entry.st_ino, entry.st_mode = inode, mode
-        entry.entry_timeout = entry.attr_timeout = 0
-        return entry
-
-
-def _validity(attachment: Attachment) -> float:
-    return FOREVER_S if attachment.accessor.listing is not None else UNVERIFIED_S
+    def _wait(self, attachment: Attachment, ask: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> Awaitable[T]:
+        scene = self.stage.of(attachment)
+        return scene.waits.within(scene.read_deadline_s, ask, *args)

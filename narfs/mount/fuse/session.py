@@ -13,15 +13,12 @@ from narfs.errors import Unavailable
 from narfs.mount.fuse.handlers import Handlers
 from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
-from narfs.mount.roots import Roots
-from narfs.mount.waits import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from narfs.mount.accessor import PathSource
-    from narfs.mount.view import View
+    from narfs.mount.fuse.stage import Stage
 
 _LAST_ANSWERS_S = 0.5
 """A program that asks without end must not keep the mount alive."""
@@ -35,14 +32,13 @@ _MAX_TASKS = 2048
 
 
 async def serve_mount(
-    view: View,
+    stage: Stage,
     mountpoint: Path,
     *,
-    source: PathSource | None = None,
     options: MountOptions | None = None,
     on_ready: Callable[[Handlers], object] = lambda _: None,
 ) -> None:
-    """Serve a View until it is unmounted or the caller is cancelled; then nothing is mounted any more.
+    """Serve until it is unmounted or the caller is cancelled; then nothing is mounted any more.
 
     ``on_ready`` is called once, when the first answer can be given. One mount per process. UsageError: the mountpoint
     will not do; Unavailable: the kernel refused. Cancelled, it answers what is in flight before it unmounts: a program
@@ -50,15 +46,15 @@ async def serve_mount(
     """
     options = options or MountOptions.for_this_user()
     place = await prepare(mountpoint, nonempty=options.nonempty)
-    waits = Waits()
-    roots = Roots(view, source, waits, deadline_s=options.root_deadline_s)
-    handlers = Handlers(view, roots, waits, read_deadline_s=options.read_deadline_s)
-    await roots.learn_all()
+    handlers = Handlers(stage)
+    for scene in stage.scenes:
+        await scene.roots.learn_all()
     _mount(handlers, place, options)
     try:
         async with trio.open_nursery() as nursery:
             ended = trio.Event()
-            nursery.start_soon(roots.keep_trying)
+            for scene in stage.scenes:
+                nursery.start_soon(scene.roots.keep_trying)
             nursery.start_soon(handlers.recall.run)
             nursery.start_soon(_answer_kernel, handlers, ended)
             try:
@@ -68,7 +64,8 @@ async def serve_mount(
                 await ended.wait()
             finally:
                 with trio.CancelScope(shield=True):
-                    await waits.close()
+                    for scene in stage.scenes:
+                        await scene.waits.close()
                     await _let_pass(handlers)
                     if not ended.is_set():
                         pyfuse3.terminate()

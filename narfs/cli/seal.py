@@ -13,7 +13,7 @@ from narfs.cli.output import print_json
 from narfs.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from narfs.publish.sealer import SealedPath
+    from narfs.publish.sealer import SealReport
 
 
 @click.command(
@@ -23,12 +23,17 @@ Examples:
       a lake of one's own, in place: every path gets an index, no NAR changes
   narfs seal --store https://cache.nixos.org --to file:///srv/sealed --secret-key-file key.sec --closure ./result
       a closure, copied in frames that can be read by themselves; its signatures stay valid
+  narfs seal --store https://cache.nixos.org --index-to file:///srv/indexes --secret-key-file key.sec --closure ./result
+      indexes alone, in a store of one's own: for narfs mount --index-store file:///srv/indexes
+  narfs seal --store s3://cache --to s3://sealed --secret-key-file key.sec --all --shard 2/8
+      the second of eight machines; afterwards once more without --shard, for narinfos that waited for other shards
 \b
-NARs in one solid frame or block (most of them) can only be read whole, sealed in place or not: --to is for those.
+NARs in one solid frame or block (most of them) can only be read whole, with an index or without: --to is for those.
 What is sealed already is left alone. A path that fails does not stop the others.""",
 )
 @settings("store", "trusted-public-keys")
-@click.option("--to", "target", metavar="URL", help="Copy into this store, in the sealed layout. [default: in place]")
+@click.option("--to", metavar="URL", help="Copy into this store, in the sealed layout. [default: in place]")
+@click.option("--index-to", metavar="URL", help="Write indexes into this store, and leave the other as it is.")
 @click.option(
     "--secret-key-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -40,14 +45,17 @@ What is sealed already is left alone. A path that fails does not stop the others
 @click.option(
     "--all", "everything", is_flag=True, help="Seal all that the store has; it must be listable: file://, s3://."
 )
+@click.option("--shard", metavar="I/N", help="Only the I-th of N parts, from 1: N machines seal one store together.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as one object.")
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 def seal(  # noqa: PLR0917 - click hands over by name
     request: ConfigRequest,
-    target: str | None,
+    to: str | None,
+    index_to: str | None,
     secret_key_file: Path,
     closure: bool,
     everything: bool,
+    shard: str | None,
     as_json: bool,
     paths: tuple[str, ...],
 ) -> None:
@@ -59,22 +67,34 @@ def seal(  # noqa: PLR0917 - click hands over by name
     from narfs.daemon.sealing import SealRequest, run_seal
 
     wanted = SealRequest(
-        arguments=paths, everything=everything, closure=closure, target=target, secret_key_file=secret_key_file
+        arguments=paths,
+        everything=everything,
+        closure=closure,
+        to=to,
+        index_to=index_to,
+        shard=shard,
+        secret_key_file=secret_key_file,
     )
     with progress_bar() as progress:
-        done = event_loop.run(partial(run_seal, request.load(), wanted, progress))
-    _print(done, as_json=as_json)
-    if any(one.status == "failed" for one in done):
+        report = event_loop.run(partial(run_seal, request.load(), wanted, progress))
+    _print(report, as_json=as_json)
+    if not report.complete:
         click.get_current_context().exit(1)
 
 
-def _print(done: list[SealedPath], *, as_json: bool) -> None:
+def _print(report: SealReport, *, as_json: bool) -> None:
     if as_json:
-        facts = [{"path": one.path, "status": one.status, "narSize": one.nar_size, "error": one.error} for one in done]
-        print_json({"paths": facts})
+        facts = [
+            {"path": one.path, "status": one.status, "narSize": one.nar_size, "error": one.error}
+            for one in report.paths
+        ]
+        print_json({"paths": facts, "summary": report.summary})
         return
-    for one in done:
+    for one in report.paths:
         if one.status == "sealed":
             click.echo(one.path)
-        elif one.status == "failed":
+        elif one.error is not None:
             click.echo(f"narfs: {one.path}: {one.error}", err=True)
+    if not report.complete:
+        counts = (f"{count} {status}" for status, count in report.summary.items() if count)
+        click.echo(f"narfs: {', '.join(counts)}", err=True)

@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING
 from narfs.daemon.event_loop import most_telling
 from narfs.daemon.pushing import read_key
 from narfs.daemon.selection import PathName
-from narfs.engine.closure import describe_all
 from narfs.engine.store import open_store
 from narfs.engine.trust import TrustPolicy
 from narfs.errors import NarfsError, UsageError
 from narfs.lake.settings import LakeSettings
 from narfs.lake.upstreams import open_lakes
 from narfs.publish.parcel import for_each
-from narfs.publish.sealer import SealedPath, seal_lake
+from narfs.publish.sealer import SealedPath, SealReport, seal_lake
+from narfs.publish.shard import WHOLE, Shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from narfs.daemon.config import Config
     from narfs.engine.means import Described
     from narfs.engine.store import Store
-    from narfs.lake.binary_cache import BinaryCache
     from narfs.publish.parcel import Progress
 
 
@@ -33,56 +32,74 @@ _ASK_AT_ONCE = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SealRequest:
-    """What is sealed, as it was typed; ``target`` is the lake that gets the copies, None: sealed in place."""
+    """What is sealed, as it was typed. ``to`` gets copies, ``index_to`` indexes alone; neither: sealed in place."""
 
     arguments: tuple[str, ...]
     everything: bool
     closure: bool
-    target: str | None
+    to: str | None
+    index_to: str | None
+    shard: str | None
     secret_key_file: Path
 
 
-async def run_seal(config: Config, request: SealRequest, progress: Callable[[Progress], None]) -> list[SealedPath]:
+async def run_seal(config: Config, request: SealRequest, progress: Callable[[Progress], None]) -> SealReport:
     """Seal what the one store of ``config`` has; narinfos are asked for anew, for the kept ones may not tell of it."""
     if len(config.store) != 1:
         raise UsageError("give the one store to be sealed with --store")
     if request.everything == bool(request.arguments):
         raise UsageError("give store paths, or --all")
+    if request.to is not None and request.index_to is not None:
+        raise UsageError("--to copies NARs with their indexes, --index-to writes indexes alone: give one of them")
     key = read_key(request.secret_key_file)
+    shard = WHOLE if request.shard is None else Shard.parse(request.shard)
     settings = LakeSettings(
         stall_deadline_s=config.stall_deadline_s, netrc_file=config.netrc_file, ssl_cert_file=config.ssl_cert_file
     )
     trust = TrustPolicy(config.trusted_public_keys)
-    targets = [] if request.target is None else [request.target]
     try:
         async with (
             open_lakes(config.store, settings) as lakes,
-            open_lakes(targets, settings) as to,
+            open_lakes([url for url in (request.to, request.index_to) if url is not None], settings) as written,
             open_store(lakes, None, trust, worker_count=1) as store,
         ):
-            members, failed = await _members(store, lakes.lakes[0], request)
-            target = to.lakes[0] if to.lakes else None
-            return failed + await seal_lake(members, key, to=target, progress=progress)
+            names = [PathName.parse(argument) for argument in request.arguments]
+            if request.everything:
+                names = [PathName(hash_part) for hash_part in await lakes.lakes[0].hash_parts() if shard.has(hash_part)]
+            members, failed = await _describe(store, names, closure=request.closure)
+            target = written.lakes[0] if written.lakes else None
+            report = await seal_lake(
+                [member for part, member in members.items() if shard.has(part)],
+                key,
+                to=target if request.to is not None else None,
+                index_to=target if request.index_to is not None else None,
+                shard=shard,
+                progress=progress,
+            )
+            return SealReport((*(one for part, one in failed.items() if shard.has(part)), *report.paths))
     except BaseExceptionGroup as group:
         raise most_telling(group) from group
 
 
-async def _members(
-    store: Store, lake: BinaryCache, request: SealRequest
-) -> tuple[Sequence[Described], list[SealedPath]]:
-    """Describe what is to be sealed; of ``--all``, what cannot be described has failed and stops nothing."""
-    if not request.everything:
-        names = [PathName.parse(argument) for argument in request.arguments]
-        paths = [name.path or (await store.describe_by_hash(name.hash_part)).narinfo.path for name in names]
-        return await describe_all(store, paths, closure=request.closure, allow_missing=False), []
-    members: list[Described] = []
-    failed: list[SealedPath] = []
+async def _describe(
+    store: Store, names: Iterable[PathName], *, closure: bool
+) -> tuple[dict[str, Described], dict[str, SealedPath]]:
+    """Describe ``names``, and all they refer to if ``closure``, by hash part; and say what could not be described."""
+    members: dict[str, Described] = {}
+    failed: dict[str, SealedPath] = {}
+    todo = {name.hash_part: name for name in names}
 
-    async def describe(hash_part: str) -> None:
+    async def describe(name: PathName) -> None:
         try:
-            members.append(await store.describe_by_hash(hash_part))
+            by_path = name.path and store.describe(name.path)
+            members[name.hash_part] = await (by_path or store.describe_by_hash(name.hash_part))
         except NarfsError as error:
-            failed.append(SealedPath(hash_part, "failed", 0, str(error)))
+            told = name.hash_part if name.path is None else name.path.path
+            failed[name.hash_part] = SealedPath(told, "failed", 0, str(error))
 
-    await for_each(await lake.hash_parts(), describe, at_once=_ASK_AT_ONCE)
+    while todo:
+        await for_each(todo.values(), describe, at_once=_ASK_AT_ONCE)
+        references = {path for part in todo if closure and part in members for path in members[part].narinfo.references}
+        known = members.keys() | failed.keys()
+        todo = {path.hash_part: PathName(path.hash_part, path) for path in references if path.hash_part not in known}
     return members, failed

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from narfs.formats.index import NarIndex
     from narfs.formats.narinfo import NarInfo
     from narfs.formats.signature import PublicKey, PublicKeys, SecretKey
+    from narfs.formats.store_path import StorePath
 
 MAX_INDEX_BYTES: Final = 256 * 1024 * 1024
 """Of a whole object: a NAR of a terabyte, or of ten million files."""
@@ -46,6 +47,11 @@ PROLOGUE_BYTES: Final = _PROLOGUE.size
 _MAX_TEXT_BYTES: Final = 64 * 1024
 _DOMAIN: Final = "narfs-index-1"
 _LEVEL: Final = 9
+
+
+def index_name(path: StorePath) -> str:
+    """Give what narfs calls the object of a path, in a lake of indexes too."""
+    return f"{path.hash_part}.narfs"
 
 
 def statement(narinfo: NarInfo, head_digest: bytes) -> str:

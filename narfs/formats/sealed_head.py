@@ -124,6 +124,13 @@ class SealedHead:
         return cls(narinfo, signer, listing, pages_at, fields, digests, _numbers("Q", starts), _numbers("Q", bounds))
 
     @property
+    def blob(self) -> tuple[str, Hash, int]:
+        """Compression, FileHash and FileSize of the blob that the frames are of; nobody's if there are none."""
+        fields = self.fields
+        compression = fields.compression.rstrip(b"\0").decode("ascii", "replace")
+        return compression, Hash("sha256", fields.file_hash), fields.file_size
+
+    @property
     def pages(self) -> int:
         """Number of pages."""
         return self.fields.pages
@@ -172,9 +179,7 @@ class SealedHead:
     def _frames(self, grid: ChunkGrid, blob_bounds: list[int] | None) -> FrameTable | None:
         """Give the frames if they are those of the blob that the narinfo names."""
         fields, narinfo = self.fields, self.narinfo
-        compression = fields.compression.rstrip(b"\0").decode("ascii", "replace")
-        blob = (compression, Hash("sha256", fields.file_hash), fields.file_size)
-        if blob != (narinfo.compression, narinfo.file_hash, narinfo.file_size):
+        if self.blob != (narinfo.compression, narinfo.file_hash, narinfo.file_size):
             return None
         half = fields.bounds
         nar_bounds: Sequence[int] = self.bounds[half:]
@@ -183,7 +188,7 @@ class SealedHead:
         elif not half:
             return None
         table = FrameTable(
-            compression, fields.file_size, array("Q", blob_bounds or self.bounds[:half]), array("Q", nar_bounds)
+            narinfo.compression, fields.file_size, array("Q", blob_bounds or self.bounds[:half]), array("Q", nar_bounds)
         )
         longest = max(
             end - start for column in (table.blob_bounds, table.nar_bounds) for start, end in pairwise(column)

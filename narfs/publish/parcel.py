@@ -24,7 +24,7 @@ from narfs.formats import base32
 from narfs.formats.compression import KNOWN, encoder
 from narfs.formats.ls import to_ls
 from narfs.formats.nar import NarIndexer
-from narfs.formats.seal import seal
+from narfs.formats.seal import index_name, seal
 from narfs.publish.packing import pack
 from narfs.publish.sealing import SealedEncoder
 
@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Iterator
     from concurrent.futures import Executor
 
+    from narfs.formats.digest import Hash
     from narfs.formats.narinfo import NarInfo
     from narfs.formats.signature import SecretKey
     from narfs.lake.binary_cache import BinaryCache
-    from narfs.publish.packing import NarSource, Packed
+    from narfs.publish.packing import NarSource
 
 T = TypeVar("T")
 
@@ -77,10 +78,11 @@ class Parcel:
     index_key: SecretKey | None
     """The blob gets the sealed layout, and an index signed with this key; None: one frame, no index."""
 
-    def with_blob(self, packed: Packed) -> NarInfo:
-        """Complete the narinfo; its signatures do not cover what changes."""
-        url = f"nar/{base32.encode(packed.file_hash.digest)}.nar{KNOWN[self.narinfo.compression]}"
-        return replace(self.narinfo, url=url, file_hash=packed.file_hash, file_size=packed.file_size)
+
+def with_blob(narinfo: NarInfo, file_hash: Hash, file_size: int) -> NarInfo:
+    """Complete a narinfo; its signatures do not cover what changes."""
+    url = f"nar/{base32.encode(file_hash.digest)}.nar{KNOWN[narinfo.compression]}"
+    return replace(narinfo, url=url, file_hash=file_hash, file_size=file_size)
 
 
 @contextmanager
@@ -107,13 +109,13 @@ async def publish(
     encode = sealing or encoder(parcel.narinfo.compression, level=parcel.level)
     with tempfile.TemporaryFile() as file:
         packed = await pack(parcel.narinfo, parcel.nar, indexer, encode, file, progress=progress)
-        narinfo = parcel.with_blob(packed)
+        narinfo = with_blob(parcel.narinfo, packed.file_hash, packed.file_size)
         if not await target.has_blob(narinfo.url):
             await target.put_blob(narinfo.url, packed, packed.file_size)
     hash_part = narinfo.path.hash_part
     await target.put_listing(hash_part, await trio.to_thread.run_sync(to_ls, packed.listing))
     if sealing and key:
-        narinfo = narinfo.with_index(f"{hash_part}.narfs")
+        narinfo = narinfo.with_index(index_name(narinfo.path))
         index = sealing.index(narinfo, packed.listing)
         await target.put_sealed_index(narinfo, await trio.to_thread.run_sync(seal, index, narinfo, [key]))
     await wait_for_references(narinfo)

@@ -1,36 +1,36 @@
 """Sealing lakes that exist: each NAR is streamed once and compared with its NarHash, then its index is signed.
 
-In place the blob stays as it is and gets an index, of its frames if it has any, and its narinfo one line more. Into
-another lake it is copied in the sealed layout; the signatures it has cover the NarHash and stay valid.
-
 A path that fails is told of at the end and stops nothing but what refers to it, if that is copied too. What is sealed
 by the same key already is left alone, so a second run does what is missing.
+
+Several machines may seal one lake together, each its shard. A copy needs the narinfos of its references first, and
+another machine may have them still to write. So nothing waits for another shard while there is work::
+
+    blob, .ls and index of a path are written; a reference is not there, and not this shard's    → it is *waiting*
+    everything else is done                                                                      → ask again
+    for ``patience_s`` nothing came of what is waited for                                        → report it, end
+
+A later run, of any shard or of all, finds blob and index and writes the narinfo alone.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
 
 import trio
 
-from narfs.engine.ingest import Ingest
-from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, Unavailable, Untrusted
+from narfs.errors import NarfsError, Unavailable
 from narfs.formats.cache_info import CacheInfo
-from narfs.formats.compression import ZSTD_LEVEL, decoder
-from narfs.formats.digest import Hash
-from narfs.formats.seal import seal, unseal
-from narfs.formats.signature import PublicKeys
-from narfs.publish.parcel import Meter, Parcel, for_each, publish, sealing_threads
+from narfs.publish.parcel import Meter, for_each, sealing_threads
 from narfs.publish.references import references_first
+from narfs.publish.seal_target import CopyLake, IndexLake, InPlace
+from narfs.publish.shard import WHOLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from concurrent.futures import Executor
 
     from narfs.engine.means import Described
     from narfs.formats.narinfo import NarInfo
@@ -38,17 +38,44 @@ if TYPE_CHECKING:
     from narfs.formats.store_path import StorePath
     from narfs.lake.binary_cache import BinaryCache
     from narfs.publish.parcel import Progress
+    from narfs.publish.seal_target import SealTarget
+    from narfs.publish.shard import Shard
+
+Status = Literal["sealed", "present", "waiting", "failed"]
+
+_ASK_AT_ONCE = 32
+"""Small requests in flight; the transport has its own bound, this one is on tasks."""
+_PATIENCE_S = 60.0
+_QUESTIONS = 12
+"""How often it is asked within that time."""
 
 
 @dataclass(frozen=True, slots=True)
 class SealedPath:
-    """One path of the report; ``error`` says what failed."""
+    """One path of the report; ``error`` says what failed, or what it waits for."""
 
     path: str
     """In full, or only its hash where no narinfo could be read."""
-    status: Literal["sealed", "present", "failed"]
+    status: Status
     nar_size: int
     error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SealReport:
+    """What came of the paths of one run, references first."""
+
+    paths: tuple[SealedPath, ...]
+
+    @property
+    def summary(self) -> dict[Status, int]:
+        """Count paths by status."""
+        return {status: sum(one.status == status for one in self.paths) for status in get_args(Status)}
+
+    @property
+    def complete(self) -> bool:
+        """Whether there is nothing to come back for."""
+        return all(one.status in {"sealed", "present"} for one in self.paths)
 
 
 async def seal_lake(
@@ -56,142 +83,119 @@ async def seal_lake(
     key: SecretKey,
     *,
     to: BinaryCache | None = None,
+    index_to: BinaryCache | None = None,
+    shard: Shard = WHOLE,
+    patience_s: float = _PATIENCE_S,
     progress: Callable[[Progress], None] = lambda _: None,
-) -> list[SealedPath]:
-    """Seal paths whose narinfos are trusted, in their lakes or into ``to``; the report has references first."""
-    by_path = {member.narinfo.path: member for member in members}
-    order = references_first({path: member.narinfo.references for path, member in by_path.items()})
-    meter = Meter(progress, sum(member.narinfo.nar_size for member in members))
+) -> SealReport:
+    """Seal paths of ``shard`` whose narinfos are trusted: in place, into ``to``, or only indexes into ``index_to``."""
+    if (written := to or index_to) and not await written.has_info():
+        await written.put_info(CacheInfo(want_mass_query=True))
     with sealing_threads() as threads:
-        sealer = _Sealer(key, to, meter, threads, order)
-        if to is not None and not await to.has_info():
-            await to.put_info(CacheInfo(want_mass_query=True))
-        # What a path waits for was begun before it, so it is never behind it in the queue: there is no deadlock.
-        await for_each((by_path[path] for path in order), sealer.seal, at_once=os.cpu_count() or 1)
-    return [sealer.done[path] for path in order]
+        target: SealTarget = InPlace(key)
+        if to is not None:
+            target = CopyLake(to, key, threads)
+        elif index_to is not None:
+            target = IndexLake(index_to, key)
+        sealer = _Sealer(members, target, to, shard)
+        await sealer.run(progress)
+        await sealer.settle(patience_s)
+    return sealer.report()
 
 
 class _Sealer:
-    """What is common to all paths of one run."""
+    """What is common to all paths of one run; ``to`` is the lake where references must be, if any must."""
 
-    def __init__(
-        self, key: SecretKey, to: BinaryCache | None, meter: Meter, threads: Executor, order: Sequence[StorePath]
-    ) -> None:
-        self._key = key
+    def __init__(self, members: Sequence[Described], target: SealTarget, to: BinaryCache | None, shard: Shard) -> None:
+        self._members = {member.narinfo.path: member for member in members}
+        self._order = references_first({path: member.narinfo.references for path, member in self._members.items()})
+        self._target = target
         self._to = to
-        self._meter = meter
-        self._threads = threads
-        self._ended = {path: trio.Event() for path in order}
-        self.done: dict[StorePath, SealedPath] = {}
+        self._shard = shard
+        self._done: dict[StorePath, SealedPath] = {}
+        self._ended = {path: trio.Event() for path in self._order}
+        self._awaited: dict[StorePath, StorePath] = {}
+        """By each path that waits, one reference that is not there yet."""
+        self._arrived: set[StorePath] = set()
+        """References outside of this run that the lake has."""
 
-    async def seal(self, member: Described) -> None:
-        """Seal one path, and note what came of it."""
-        narinfo = member.narinfo
-        advance = self._meter.subject(narinfo.path.name)
-        status: Literal["sealed", "present", "failed"] = "sealed"
-        error = None
-        try:
-            if await self._is_sealed(self._to or member.lake, narinfo):
-                status = "present"
-                advance(narinfo.nar_size)
-            elif self._to is None:
-                await self._seal_in_place(member, advance)
+    def report(self) -> SealReport:
+        """Tell what came of each path."""
+        return SealReport(tuple(self._done[path] for path in self._order))
+
+    async def run(self, progress: Callable[[Progress], None]) -> None:
+        """Find out what is missing, and do it."""
+        await for_each(self._order, self._look, at_once=_ASK_AT_ONCE)
+        missing = [path for path in self._order if path not in self._done]
+        meter = Meter(progress, sum(self._members[path].narinfo.nar_size for path in missing))
+
+        async def seal(path: StorePath) -> None:
+            await self._seal(path, meter.subject(path.name))
+
+        # What a path waits for was begun before it, so it is never behind it in the queue: there is no deadlock.
+        await for_each(missing, seal, at_once=os.cpu_count() or 1)
+
+    async def settle(self, patience_s: float) -> None:
+        """Come back to what waits for other shards, until for so long nothing of theirs has come."""
+        gives_up = trio.current_time() + patience_s
+        while self._awaited:
+            outside = {path for path in self._awaited.values() if path not in self._ended}
+            await for_each(outside, self._ask, at_once=_ASK_AT_ONCE)
+            came = self._arrived | self._ended.keys() - self._awaited.keys()
+            ready = [path for path in self._order if self._awaited.get(path) in came]
+            await for_each(ready, self._seal_at_last, at_once=_ASK_AT_ONCE)
+            if ready:
+                gives_up = trio.current_time() + patience_s
+            elif trio.current_time() < gives_up:
+                await trio.sleep(patience_s / _QUESTIONS)
             else:
-                await self._copy(member, self._to, advance)
-        except NarfsError as failure:
-            status, error = "failed", str(failure)
-        self.done[narinfo.path] = SealedPath(narinfo.path.path, status, narinfo.nar_size, error)
-        self._ended[narinfo.path].set()
+                return
 
-    async def _is_sealed(self, lake: BinaryCache, narinfo: NarInfo) -> bool:
-        """Whether the lake has an index of this path that our key signed, and that fits."""
+    async def _look(self, path: StorePath) -> None:
         try:
-            there = await lake.narinfo(narinfo.path.hash_part)
-            if there.index_name is None or (there.path, there.nar_hash) != (narinfo.path, narinfo.nar_hash):
-                return False
-            data = await lake.sealed_index(there)
-            await trio.to_thread.run_sync(unseal, data, there, PublicKeys((self._key.public,)))
-        except (NotFound, Corrupt, FormatError, Untrusted):
-            return False
-        return True
+            if await self._target.has(self._members[path]):
+                self._end(path, "present")
+        except NarfsError as failure:
+            self._end(path, "failed", str(failure))
 
-    async def _seal_in_place(self, member: Described, advance: Callable[[int], None]) -> None:
-        """Index the blob as it is. What a narinfo says of its blob is a hint; now it is known."""
-        with ThreadPoolExecutor(1) as digests:
-            stream = _Stream(member, digests)
-            await stream.run(advance)
-        narinfo = replace(member.narinfo, file_hash=stream.file_hash, file_size=stream.file_size)
-        narinfo = narinfo.with_index(f"{narinfo.path.hash_part}.narfs")
-        data = await trio.to_thread.run_sync(seal, stream.index, narinfo, [self._key])
-        await member.lake.put_sealed_index(narinfo, data)
-        await member.lake.put_narinfo(narinfo)
+    async def _seal(self, path: StorePath, advance: Callable[[int], None]) -> None:
+        try:
+            await self._target.take(self._members[path], advance, self._wait_for_references)
+        except NarfsError as failure:
+            self._end(path, "waiting" if path in self._awaited else "failed", str(failure))
+        else:
+            self._end(path, "sealed")
 
-    async def _copy(self, member: Described, to: BinaryCache, advance: Callable[[int], None]) -> None:
-        narinfo = replace(member.narinfo, compression="zstd", file_hash=None, file_size=None)
-        parcel = Parcel(narinfo, _LakeNar(member), ZSTD_LEVEL, self._key)
-        await publish(to, parcel, self._threads, advance, partial(self._wait_for_references, to))
+    async def _seal_at_last(self, path: StorePath) -> None:
+        del self._awaited[path]
+        await self._seal(path, lambda _: None)
 
-    async def _wait_for_references(self, to: BinaryCache, narinfo: NarInfo) -> None:
-        for reference in set(narinfo.references) - {narinfo.path}:
+    def _end(self, path: StorePath, status: Status, error: str | None = None) -> None:
+        self._done[path] = SealedPath(path.path, status, self._members[path].narinfo.nar_size, error)
+        self._ended[path].set()
+
+    async def _ask(self, reference: StorePath) -> None:
+        with suppress(Unavailable):  # then it is asked again
+            await self._arrives(reference)
+
+    async def _arrives(self, reference: StorePath) -> bool:
+        if self._to is None or await self._to.has_narinfo(reference.hash_part):
+            self._arrived.add(reference)
+        return reference in self._arrived
+
+    async def _wait_for_references(self, narinfo: NarInfo) -> None:
+        """Return when the lake has all that a path refers to; Unavailable if one does not come, or not from here."""
+        for reference in sorted({*narinfo.references} - {narinfo.path} - self._arrived):
             if reference in self._ended:
                 await self._ended[reference].wait()
-                if self.done[reference].status == "failed":
+                status = self._done[reference].status
+                if status == "failed":
                     raise Unavailable(f"refers to {reference.path}, which failed")
-            elif not await to.has_narinfo(reference.hash_part):
-                raise Unavailable(f"refers to {reference.path}, which {to.url} does not have: use --closure")
-
-
-class _Stream:
-    """One blob, streamed and compared; then ``index``, ``file_hash`` and ``file_size`` are known."""
-
-    def __init__(self, member: Described, digests: Executor) -> None:
-        narinfo = member.narinfo
-        self._member = member
-        self._ingest = Ingest(
-            compression=narinfo.compression, nar_hash=narinfo.nar_hash, nar_size=narinfo.nar_size, threads=digests
-        )
-        self._blob = hashlib.sha256()
-        self.file_size = 0
-
-    async def run(self, advance: Callable[[int], None]) -> None:
-        try:
-            async with self._member.lake.open_blob(self._member.narinfo) as pieces:
-                async for data in pieces:
-                    advance(await trio.to_thread.run_sync(self._feed, data))
-            self.index = await trio.to_thread.run_sync(self._ingest.finish)
-        finally:
-            self._ingest.abandon()
-        self.file_hash = Hash("sha256", self._blob.digest())
-
-    def _feed(self, data: bytes) -> int:
-        self.file_size += len(data)
-        self._blob.update(data)
-        return sum(map(len, self._ingest.feed(data)))
-
-
-@dataclass(frozen=True, slots=True)
-class _LakeNar:
-    """A NAR in a lake, as the source of a copy."""
-
-    member: Described
-
-    async def pass_over(self, feed: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
-        """Stream the blob."""
-        lake, narinfo = self.member.lake, self.member.narinfo
-        decode = decoder(narinfo.compression, nar_size=narinfo.nar_size)
-
-        def advance(data: bytes) -> int:
-            passed = 0
-            for piece in decode.feed(data):
-                feed(piece)
-                passed += len(piece)
-            return passed
-
-        async with lake.open_blob(narinfo) as pieces:
-            async for data in pieces:
-                progress(await trio.to_thread.run_sync(advance, data))
-        decode.finish()
-
-    def blame(self, found: str) -> Corrupt:
-        """Say that the lake has another NAR than it was signed for."""
-        return Corrupt(f"the NAR in {self.member.lake.url} is damaged: {found}")
+                arrives = status != "waiting"
+            else:
+                arrives = await self._arrives(reference)
+                if not arrives and self._shard.has(reference.hash_part):
+                    raise Unavailable(f"refers to {reference.path}, which is not in the lake: use --closure")
+            if not arrives:
+                self._awaited[narinfo.path] = reference
+                raise Unavailable(f"refers to {reference.path}, which another shard has still to bring: run again")

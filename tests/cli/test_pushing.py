@@ -50,22 +50,3 @@ def test_what_is_pushed_with_a_key_is_read_in_parts(program: Program) -> None:
     seen = program.output("cat", *program.stores, *program.index_keys, f"{path}/big")
     assert seen == bytes(range(256)) * 300
     assert program.run("cat", *program.stores, "--cache-dir", str(program.home / "new"), f"{path}/big")[0] == 1
-
-
-def test_a_lake_is_sealed_and_a_bad_path_told_at_the_end(program: Program) -> None:
-    key = program.home / "key"
-    key.write_text(program.lake.secret_key.to_text())
-    seal = ("seal", *program.stores, "--secret-key-file", str(key), "--json")
-    told = json.loads(program.output(*seal, "--all"))
-    assert {one["status"] for one in told["paths"]} == {"sealed"}
-    assert {one["path"] for one in told["paths"]} == {program.tool.path.path, program.library.path.path}
-    assert program.output("cat", *program.stores, *program.index_keys, f"{program.library.path.path}/motto")
-    sealed = program.home / "sealed"
-    told = json.loads(program.output(*seal, "--closure", "--to", f"file://{sealed}", program.tool.path.path))
-    assert [one["status"] for one in told["paths"]] == ["sealed", "sealed"]
-    program.lake.blob_file(program.library).write_bytes(b"damaged")
-    code, output, _ = program.run(*seal, "--closure", "--to", f"file://{program.home}/other", program.tool.path.path)
-    assert code == 1
-    assert {one["status"] for one in json.loads(output)["paths"]} == {"failed"}
-    for usage in ((), ("--all", program.tool.path.path)):
-        assert program.run(*seal, *usage)[0] == 2

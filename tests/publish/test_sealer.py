@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import random
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from narfs.engine.means import Described
 from narfs.formats.narinfo import NarInfo
-from narfs.formats.seal import unseal
+from narfs.formats.seal import seal, unseal
 from narfs.formats.signature import PublicKeys, SecretKey
 from narfs.lake.upstreams import open_lakes
-from narfs.publish.sealer import SealedPath, seal_lake
+from narfs.publish.sealer import SealedPath, SealReport, seal_lake
+from narfs.publish.shard import WHOLE, Shard
+from tests.support.faults import Fault
 from tests.support.lakes import Lake, Member, Recipe
 from tests.support.sealing import index_file
+from tests.support.server import serve
 from tests.support.trees import ODD_TREE, File, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from narfs.formats.index import NarIndex
@@ -42,14 +47,18 @@ async def opened(*lakes: Lake | Path) -> AsyncIterator[list[BinaryCache]]:
         yield list(upstreams.lakes)
 
 
-async def seal_in_place(lake: Lake, *members: Member) -> list[SealedPath]:
+def described(lake: BinaryCache, *members: Member) -> list[Described]:
+    return [Described(lake, member.narinfo) for member in members]
+
+
+async def seal_in_place(lake: Lake, *members: Member) -> tuple[SealedPath, ...]:
     async with opened(lake) as [source]:
-        return await seal_lake([Described(source, member.narinfo) for member in members], KEY)
+        return (await seal_lake(described(source, *members), KEY)).paths
 
 
-async def copy(lake: Lake, to: Path, *members: Member) -> list[SealedPath]:
+async def copy(lake: Lake, to: Path, *members: Member) -> tuple[SealedPath, ...]:
     async with opened(lake, to) as [source, target]:
-        return await seal_lake([Described(source, member.narinfo) for member in members], KEY, to=target)
+        return (await seal_lake(described(source, *members), KEY, to=target)).paths
 
 
 def published(directory: Path, member: Member) -> tuple[NarInfo, NarIndex]:
@@ -123,3 +132,158 @@ async def test_an_index_of_another_key_or_a_damaged_one_is_made_anew(lake: Lake)
     index_file(lake, narinfo).write_bytes(b"NARFSEAL")
     assert [one.status for one in await seal_in_place(lake, member)] == ["sealed"]
     published(lake.directory, member)
+
+
+def everything(directory: Path) -> dict[str, bytes]:
+    """Read all that a lake has, by name."""
+    files = (file for file in directory.rglob("*") if file.is_file())
+    return {str(file.relative_to(directory)): file.read_bytes() for file in files}
+
+
+async def index(lake: Lake, to: Path, *members: Member) -> list[str]:
+    async with opened(lake, to) as [source, target]:
+        return [one.status for one in (await seal_lake(described(source, *members), KEY, index_to=target)).paths]
+
+
+def kept_index(directory: Path, member: Member) -> NarIndex:
+    narinfo = member.narinfo.with_index("unused")
+    return unseal((directory / f"{member.path.hash_part}.narfs").read_bytes(), narinfo, KEYS)
+
+
+async def test_indexes_go_to_a_lake_of_their_own_and_the_original_is_not_written(lake: Lake, tmp_path: Path) -> None:
+    library = lake.add("library", TREE, Recipe("xz"))
+    tool = lake.add("tool", ODD_TREE, Recipe("zstd", frame_bytes=1000), [library.path])
+    before, to = everything(lake.directory), tmp_path / "indexes"
+    assert await index(lake, to, tool) == ["sealed"]  # an index needs no reference
+    assert await index(lake, to, tool, library) == ["sealed", "present"]
+    assert set(everything(to)) == {
+        "nix-cache-info",
+        f"{tool.path.hash_part}.narfs",
+        f"{library.path.hash_part}.narfs",
+    }
+    assert (kept_index(to, library).frames, kept_index(to, tool).frames is None) == (None, False)
+    assert everything(lake.directory) == before
+    kept = everything(to)
+    assert await index(lake, to, tool, library) == ["present", "present"]
+    assert everything(to) == kept
+
+
+async def test_an_index_that_does_not_count_for_the_narinfo_at_hand_is_replaced(lake: Lake, tmp_path: Path) -> None:
+    member, other = lake.add("tree", TREE), lake.add("other", ODD_TREE)
+    to = tmp_path / "indexes"
+    await index(lake, to, member, other)
+    file = to / f"{member.path.hash_part}.narfs"
+    good = file.read_bytes()
+    stranger = seal(kept_index(to, member), member.narinfo, [SecretKey.generate("stranger-1")])
+    for bad in (b"", good[:-1], stranger, (to / f"{other.path.hash_part}.narfs").read_bytes()):
+        file.write_bytes(bad)
+        assert await index(lake, to, member, other) == ["sealed", "present"]
+        assert kept_index(to, member) == unseal(good, member.narinfo, KEYS)
+
+
+async def test_a_path_that_was_built_anew_gets_a_new_index(lake: Lake, tmp_path: Path) -> None:
+    member = lake.add("tree", TREE, Recipe(content_addressed=False))
+    await index(lake, tmp_path / "to", member)
+    rebuilt = lake.add("tree", ODD_TREE, Recipe(content_addressed=False))
+    again = replace(rebuilt, narinfo=replace(rebuilt.narinfo, path=member.path))
+    assert await index(lake, tmp_path / "to", again) == ["sealed"]
+    assert kept_index(tmp_path / "to", again).nar_hash == again.narinfo.nar_hash
+
+
+def closed(directory: Path) -> set[str]:
+    """Name the paths that a lake has, all of whose references it must have too."""
+    narinfos = [NarInfo.parse(file.read_bytes()) for file in directory.glob("*.narinfo")]
+    there = {narinfo.path for narinfo in narinfos}
+    assert {reference for narinfo in narinfos for reference in narinfo.references} <= there
+    return {path.path for path in there}
+
+
+def chain(lake: Lake, length: int) -> list[Member]:
+    """Make paths that each refer to all before."""
+    members: list[Member] = []
+    for number in range(length):
+        tree: Tree = {b"n": File(b"%d" % number)}
+        members.append(lake.add(f"link-{number}", tree, references=[member.path for member in members]))
+    return members
+
+
+async def copy_shard(
+    lake: Lake, to: Path, shard: Shard, members: Sequence[Member], patience_s: float = 0.0
+) -> SealReport:
+    mine = [member for member in members if shard.has(member.path.hash_part)]
+    async with opened(lake, to) as [source, target]:
+        return await seal_lake(described(source, *mine), KEY, to=target, shard=shard, patience_s=patience_s)
+
+
+async def test_shards_one_after_the_other_wait_for_each_other_and_a_last_run_completes(
+    lake: Lake, tmp_path: Path
+) -> None:
+    members, to = chain(lake, 12), tmp_path / "to"
+    first, second = await copy_shard(lake, to, Shard(1, 2), members), await copy_shard(lake, to, Shard(2, 2), members)
+    assert {one.path for one in (*first.paths, *second.paths)} == {member.path.path for member in members}
+    assert not first.complete
+    waiting = [one for one in first.paths if one.status == "waiting"]
+    assert all("which another shard has still to bring: run again" in (one.error or "") for one in waiting)
+    assert len(closed(to)) == first.summary["sealed"] + second.summary["sealed"] < len(members)
+    blobs = {file: file.stat().st_mtime_ns for file in (to / "nar").iterdir()}
+    assert len(blobs) == len(members)
+    last = await copy_shard(lake, to, WHOLE, members)
+    assert last.complete
+    assert last.summary["sealed"] == len(members) - first.summary["sealed"] - second.summary["sealed"]
+    assert closed(to) == {member.path.path for member in members}
+    assert {file: file.stat().st_mtime_ns for file in (to / "nar").iterdir()} == blobs
+    assert [published(to, member)[1].frames is not None for member in members] == [True] * 12
+
+
+async def test_shards_that_run_together_complete_each_other(lake: Lake, tmp_path: Path) -> None:
+    members, to = chain(lake, 12), tmp_path / "to"
+    reports: list[SealReport] = []
+
+    async def run(number: int) -> None:
+        reports.append(await copy_shard(lake, to, Shard(number, 3), members, patience_s=12.0))
+
+    async with trio.open_nursery() as nursery:
+        for number in (1, 2, 3):
+            nursery.start_soon(run, number)
+    assert [report.complete for report in reports] == [True] * 3
+    assert closed(to) == {member.path.path for member in members}
+
+
+async def test_a_reference_that_no_shard_may_have_is_a_failure_and_one_of_another_shard_is_waited_for(
+    lake: Lake, tmp_path: Path
+) -> None:
+    library, *tools = chain(lake, 12)
+    shard = next(Shard(number, 2) for number in (1, 2) if Shard(number, 2).has(library.path.hash_part))
+    other = Shard(3 - shard.number, 2)
+    for each, status in ((shard, "failed"), (other, "waiting")):
+        tool = next(tool for tool in tools if each.has(tool.path.hash_part))
+        alone = replace(tool, narinfo=replace(tool.narinfo, references=(library.path,)))
+        report = await copy_shard(lake, tmp_path / "to", each, [alone])
+        assert [one.status for one in report.paths] == [status]
+
+
+async def test_what_an_interrupted_run_left_is_not_copied_again_if_it_is_whole(lake: Lake, tmp_path: Path) -> None:
+    member, to = lake.add("tree", TREE), tmp_path / "to"
+    await copy(lake, to, member)
+    narinfo, _ = published(to, member)
+    blob, narinfo_file = to / narinfo.url, to / f"{member.path.hash_part}.narinfo"
+    narinfo_file.unlink()
+    lake.blob_file(member).unlink()
+    assert [one.status for one in await copy(lake, to, member)] == ["sealed"]
+    assert published(to, member)[0] == narinfo
+    narinfo_file.unlink()
+    blob.unlink()
+    [one] = await copy(lake, to, member)
+    assert (one.status, "but not its NAR" in (one.error or "")) == ("failed", True)
+
+
+async def test_a_blob_whose_upload_breaks_is_sent_again(lake: Lake, tmp_path: Path, nursery: trio.Nursery) -> None:
+    (tmp_path / "to").mkdir()
+    member = lake.add("tree", {b"noise": File(random.Random(5).randbytes(2_000_000))})  # noqa: S311 - any noise
+    server = await nursery.start(serve, tmp_path / "to")
+    server.on("/nar/*", Fault(status=503), times=1, method="PUT")
+    async with opened(lake) as [source], open_lakes([server.url]) as targets:
+        report = await seal_lake(described(source, member), KEY, to=targets.lakes[0])
+    assert report.complete
+    assert [asked.status for asked in server.asked("/nar/*", "PUT")] == [503, 201]
+    published(tmp_path / "to", member)

@@ -1,0 +1,170 @@
+"""Where seals go: beside their blobs, into a lake of indexes, or with copies of the blobs into another lake."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from narfs.errors import Corrupt, NotFound
+from narfs.formats.compression import ZSTD_LEVEL, decoder
+from narfs.formats.seal import index_name, open_head, unseal
+from narfs.formats.signature import PublicKeys
+from narfs.publish.indexing import NO_INDEX, has_own_index, put_index
+from narfs.publish.parcel import Parcel, publish, with_blob
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from concurrent.futures import Executor
+
+    from narfs.engine.means import Described
+    from narfs.formats.narinfo import NarInfo
+    from narfs.formats.signature import SecretKey
+    from narfs.lake.binary_cache import BinaryCache
+
+
+class SealTarget(Protocol):
+    """What becomes of the paths of one run."""
+
+    async def has(self, member: Described) -> bool:
+        """Whether nothing is to be done: our key has sealed it."""
+        ...
+
+    async def take(
+        self,
+        member: Described,
+        advance: Callable[[int], None],
+        wait_for_references: Callable[[NarInfo], Awaitable[None]],
+    ) -> None:
+        """Seal it; ``advance`` is told the NAR bytes that have passed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class InPlace:
+    """The blob stays as it is and gets an index, of its frames if it has any, and its narinfo one line more."""
+
+    key: SecretKey
+
+    async def has(self, member: Described) -> bool:
+        """Look at the narinfo as it is now."""
+        return await _has_narinfo(member.lake, member.narinfo, self.key)
+
+    async def take(
+        self,
+        member: Described,
+        advance: Callable[[int], None],
+        wait_for_references: Callable[[NarInfo], Awaitable[None]],  # noqa: ARG002 - they are where they were
+    ) -> None:
+        """Write index, then narinfo."""
+        await member.lake.put_narinfo(await put_index(member.lake, member, self.key, advance))
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLake:
+    """A lake of indexes alone, for one that is not ours and is not written."""
+
+    lake: BinaryCache
+    key: SecretKey
+
+    async def has(self, member: Described) -> bool:
+        """Look for an index that fits the narinfo at hand."""
+        return await has_own_index(self.lake, _indexed(member.narinfo), self.key)
+
+    async def take(
+        self,
+        member: Described,
+        advance: Callable[[int], None],
+        wait_for_references: Callable[[NarInfo], Awaitable[None]],  # noqa: ARG002 - an index needs none
+    ) -> None:
+        """Write the index."""
+        await put_index(self.lake, member, self.key, advance)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyLake:
+    """Another lake, in the sealed layout. The signatures that a path has cover the NarHash and stay valid."""
+
+    lake: BinaryCache
+    key: SecretKey
+    threads: Executor
+
+    async def has(self, member: Described) -> bool:
+        """Look for narinfo and index."""
+        return await _has_narinfo(self.lake, member.narinfo, self.key)
+
+    async def take(
+        self,
+        member: Described,
+        advance: Callable[[int], None],
+        wait_for_references: Callable[[NarInfo], Awaitable[None]],
+    ) -> None:
+        """Copy the NAR, unless an earlier run has and only the narinfo is missing."""
+        narinfo = replace(member.narinfo, compression="zstd", file_hash=None, file_size=None)
+        copied = await self._copied(_indexed(narinfo))
+        if copied is None:
+            parcel = Parcel(narinfo, _LakeNar(member), ZSTD_LEVEL, self.key)
+            await publish(self.lake, parcel, self.threads, advance, wait_for_references)
+            return
+        advance(narinfo.nar_size)
+        await wait_for_references(copied)
+        await self.lake.put_narinfo(copied)
+
+    async def _copied(self, narinfo: NarInfo) -> NarInfo | None:
+        """Complete the narinfo of a path whose blob and index are in the lake; None if they are not."""
+        try:
+            data = await self.lake.sealed_index(narinfo)
+            copied = await trio.to_thread.run_sync(_with_blob_of, data, narinfo, PublicKeys((self.key.public,)))
+        except NO_INDEX:
+            return None
+        return copied if copied is not None and await self.lake.has_blob(copied.url) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _LakeNar:
+    """A NAR in a lake, as the source of a copy."""
+
+    member: Described
+
+    async def pass_over(self, feed: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
+        """Stream the blob."""
+        lake, narinfo = self.member.lake, self.member.narinfo
+        decode = decoder(narinfo.compression, nar_size=narinfo.nar_size)
+
+        def advance(data: bytes) -> int:
+            passed = 0
+            for piece in decode.feed(data):
+                feed(piece)
+                passed += len(piece)
+            return passed
+
+        async with lake.open_blob(narinfo) as pieces:
+            async for data in pieces:
+                progress(await trio.to_thread.run_sync(advance, data))
+        decode.finish()
+
+    def blame(self, found: str) -> Corrupt:
+        """Say that the lake has another NAR than it was signed for."""
+        return Corrupt(f"the NAR in {self.member.lake.url} is damaged: {found}")
+
+
+async def _has_narinfo(lake: BinaryCache, narinfo: NarInfo, key: SecretKey) -> bool:
+    """Whether the lake has that path, and the narinfo there tells of an index of ours."""
+    try:
+        there = await lake.narinfo(narinfo.path.hash_part)
+    except (NotFound, Corrupt):
+        return False
+    same = (there.path, there.nar_hash) == (narinfo.path, narinfo.nar_hash)
+    return same and there.index_name is not None and await has_own_index(lake, there, key)
+
+
+def _indexed(narinfo: NarInfo) -> NarInfo:
+    return narinfo.with_index(index_name(narinfo.path))
+
+
+def _with_blob_of(data: bytes, narinfo: NarInfo, keys: PublicKeys) -> NarInfo | None:
+    """Complete a narinfo with the blob whose frames an index has; None if it has none."""
+    _, file_hash, file_size = open_head(data, narinfo, keys).blob
+    copied = with_blob(narinfo, file_hash, file_size)
+    return None if unseal(data, copied, keys).frames is None else copied

@@ -27,6 +27,7 @@ from narfs.formats.digest import Hash
 from narfs.formats.frames import decode_frame
 from narfs.formats.quote import quote
 from narfs.formats.sealed_head import PAGE_CHUNKS, SealedHead, bad, max_head_bytes, write_head
+from narfs.formats.sealed_pages import PagedIndex
 from narfs.formats.signature import Signature
 
 if TYPE_CHECKING:
@@ -98,12 +99,24 @@ def open_head(data: bytes | memoryview, narinfo: NarInfo, keys: PublicKeys) -> S
 
 def unseal(data: bytes, narinfo: NarInfo, keys: PublicKeys) -> NarIndex:
     """Check and read a whole object; raises as ``open_head`` does."""
+    paged = unseal_beginning(data, narinfo, keys)
+    head = paged.head
+    _, end = head.page_span(head.pages - 1)
+    if len(data) != end:
+        raise bad(f"{end} bytes", f"{len(data)}", offset=min(end, len(data)))
+    return paged.index
+
+
+def unseal_beginning(data: bytes, narinfo: NarInfo, keys: PublicKeys) -> PagedIndex:
+    """Check and read the head and the whole pages that are in ``data``; raises as ``open_head`` does."""
     view = memoryview(data)
-    head = open_head(view, narinfo, keys)
-    _, end = head.page_span(head.pages - 1) if head.pages else (0, head.pages_at)
-    if len(view) != end:
-        raise bad(f"{end} bytes", f"{len(view)}", offset=min(end, len(view)))
-    return head.index(view[slice(*head.page_span(page))] for page in range(head.pages))
+    paged = PagedIndex(open_head(view, narinfo, keys))
+    for page in range(paged.head.pages):
+        start, end = paged.head.page_span(page)
+        if end > len(view):
+            break
+        paged.fill(page, view[start:end])
+    return paged
 
 
 def _lengths(prologue: bytes | memoryview) -> tuple[int, int]:

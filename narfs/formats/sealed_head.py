@@ -1,5 +1,7 @@
 """The head and the pages of a sealed index: tree, chunks, digests and frames of a NAR. seal.py says around what.
 
+Read pages are put together by sealed_pages.py.
+
 ::
 
     head     = fields sections                         little-endian, see _Fields
@@ -20,22 +22,22 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from array import array
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from narfs.errors import Corrupt, FormatError
 from narfs.formats.digest import Hash
-from narfs.formats.frames import FRAME_MAX_BYTES, FrameTable
-from narfs.formats.index import DIGEST_BYTES, NarIndex
+from narfs.formats.frames import FRAME_MAX_BYTES
+from narfs.formats.index import DIGEST_BYTES
 from narfs.formats.listing import ID_BYTES, MAX_NAMES_BYTES, RECORD_BYTES, NarListing
 from narfs.formats.nar import max_nodes
 from narfs.offsets import ChunkGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from narfs.formats.index import NarIndex
     from narfs.formats.narinfo import NarInfo
     from narfs.formats.signature import PublicKey
 
@@ -47,6 +49,8 @@ _CUT: Final = 1
 """Chunks have sizes of their own; else all but the last have ``chunk_bytes``."""
 _FRAMED: Final = 2
 """Each chunk is a frame of the blob, the first from its byte 0."""
+_MAX_CHUNKS: Final = 8 * 1024 * 1024
+"""Of a NAR of two terabytes. A reader makes room for all of them at once, 400 MB for so many."""
 _FRAME_MEAN_MIN_BYTES: Final = 4096
 
 
@@ -72,9 +76,17 @@ class _Fields(NamedTuple):
         return -(-self.chunks // self.page_chunks)
 
     @property
+    def cut(self) -> bool:
+        return bool(self.flags & _CUT)
+
+    @property
+    def framed(self) -> bool:
+        return bool(self.flags & _FRAMED)
+
+    @property
     def columns(self) -> int:
         """How many columns of u32 stand in front of the digests of a page."""
-        return bool(self.flags & _CUT) + bool(self.flags & _FRAMED)
+        return self.cut + self.framed
 
     @property
     def section_lengths(self) -> tuple[int, ...]:
@@ -91,7 +103,9 @@ class _Fields(NamedTuple):
             raise bad("chunks and pages of legal size", f"{self.chunk_bytes} bytes, {self.page_chunks} chunks")
         if self.flags & ~(_CUT | _FRAMED):
             raise bad("known flags", f"{self.flags}")
-        if not self.flags & _CUT and self.chunks != ChunkGrid(nar_size, self.chunk_bytes).count:
+        if not 0 < self.chunks <= _MAX_CHUNKS:
+            raise bad(f"1 to {_MAX_CHUNKS} chunks", f"{self.chunks}")
+        if not self.cut and self.chunks != ChunkGrid(nar_size, self.chunk_bytes).count:
             raise bad(f"chunks of {nar_size} bytes", f"{self.chunks}")
 
 
@@ -137,65 +151,20 @@ class SealedHead:
 
     def page_span(self, page: int) -> tuple[int, int]:
         """Give where in the object a page begins and ends."""
-        fields = self.fields
-        row = 4 * fields.columns + DIGEST_BYTES
-        first = page * fields.page_chunks
-        last = min(first + fields.page_chunks, fields.chunks)
-        return self.pages_at + first * row, self.pages_at + last * row
+        row = 4 * self.fields.columns + DIGEST_BYTES
+        chunks = self.chunks_of(page)
+        return self.pages_at + chunks.start * row, self.pages_at + chunks.stop * row
+
+    def chunks_of(self, page: int) -> range:
+        """Give the numbers of the chunks that a page describes."""
+        first = page * self.fields.page_chunks
+        return range(first, min(first + self.fields.page_chunks, self.fields.chunks))
 
     def check_page(self, page: int, data: bytes | memoryview) -> None:
         """Compare a page with its signed digest; Corrupt."""
         expected = self.page_digests[page * DIGEST_BYTES : (page + 1) * DIGEST_BYTES]
         if hashlib.sha256(data).digest() != expected:
             raise Corrupt(f"sealed index: page {page} is not the one that was signed")
-
-    def index(self, pages: Iterable[bytes | memoryview]) -> NarIndex:
-        """Put all pages together, in order; Corrupt, FormatError."""
-        fields, nar_size = self.fields, self.narinfo.nar_size
-        columns: list[list[int]] = [[0] for _ in range(fields.columns)]
-        digests = bytearray()
-        for page, data in enumerate(pages):
-            self.check_page(page, data)
-            width = 4 * min(fields.page_chunks, fields.chunks - page * fields.page_chunks)
-            for number, column in enumerate(columns):
-                lengths = _numbers("I", data[width * number : width * (number + 1)])
-                column.extend(accumulate(lengths, initial=column.pop()))
-            digests += data[width * len(columns) :]
-        starts = tuple(start for column in columns for start in column[: -1 : fields.page_chunks])
-        if starts != self.page_starts or (fields.flags & _CUT and columns[0][-1] != nar_size):
-            raise bad("chunks that begin and end where the head says", "others")
-        cuts = array("Q", columns[0][:-1]) if fields.flags & _CUT else None
-        grid = ChunkGrid(nar_size, fields.chunk_bytes, cuts)
-        return NarIndex(
-            nar_hash=self.narinfo.nar_hash,
-            nar_size=nar_size,
-            listing=self.listing,
-            grid=grid,
-            digests=bytes(digests),
-            frames=self._frames(grid, columns[-1] if fields.flags & _FRAMED else None),
-            voucher=self.signer,
-        )
-
-    def _frames(self, grid: ChunkGrid, blob_bounds: list[int] | None) -> FrameTable | None:
-        """Give the frames if they are those of the blob that the narinfo names."""
-        fields, narinfo = self.fields, self.narinfo
-        if self.blob != (narinfo.compression, narinfo.file_hash, narinfo.file_size):
-            return None
-        half = fields.bounds
-        nar_bounds: Sequence[int] = self.bounds[half:]
-        if blob_bounds is not None:
-            nar_bounds = chunk_bounds(grid)
-        elif not half:
-            return None
-        table = FrameTable(
-            narinfo.compression, fields.file_size, array("Q", blob_bounds or self.bounds[:half]), array("Q", nar_bounds)
-        )
-        longest = max(
-            end - start for column in (table.blob_bounds, table.nar_bounds) for start, end in pairwise(column)
-        )
-        if longest > 2 * FRAME_MAX_BYTES:  # of the blob too: incompressible, or with skippable frames behind
-            raise bad("frames that can be held in memory", f"one of {longest} bytes")
-        return table
 
 
 def max_head_bytes(nar_size: int) -> int:

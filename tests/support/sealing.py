@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from array import array
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from narfs.formats import base32
 from narfs.formats.digest import Hash
+from narfs.formats.frames import FrameTable
 from narfs.formats.index import NarIndex
 from narfs.formats.nar import NarIndexer
 from narfs.formats.narinfo import NarInfo
 from narfs.formats.seal import seal
 from narfs.formats.sealed_blob import NarCutter, SealedBlob, seal_frame
 from narfs.formats.store_path import make_source_path
+from narfs.offsets import ChunkGrid
 from tests.support.lakes import Lake, Member
-from tests.support.trees import Tree, dump
+from tests.support.trees import File, Tree, dump
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,3 +74,18 @@ def seal_tree(name: str, tree: Tree, *, frame_bytes: int, piece_bytes: int = 1 <
     )
     index = NarIndex(nar_hash, len(nar), indexer.finish(), made.grid, made.digests, made.frames)
     return Sealed(nar, blob, narinfo, index)
+
+
+def huge_index(nar_size: int, *, frame_bytes: int = 256 * 1024) -> tuple[NarIndex, NarInfo]:
+    """Describe one file of ``nar_size`` zeros (about), in frames that look alike: an index too long to fetch whole."""
+    small = seal_tree("huge", {b"zeros": File(bytes(2 * frame_bytes))}, frame_bytes=frame_bytes)
+    blob_bytes = 1000
+    cuts = array("Q", range(0, nar_size, frame_bytes))
+    nar_bounds = array("Q", (*cuts, nar_size))
+    frames = FrameTable(
+        "zstd", blob_bytes * len(nar_bounds), array("Q", range(0, blob_bytes * len(nar_bounds), blob_bytes)), nar_bounds
+    )
+    digests = hashlib.sha256(bytes(frame_bytes)).digest() * len(cuts)
+    nar_hash = hashlib.sha256(b"huge").digest()
+    index = NarIndex(nar_hash, nar_size, small.index.listing, ChunkGrid(nar_size, frame_bytes, cuts), digests, frames)
+    return index, replace(small.narinfo, nar_hash=nar_hash, nar_size=nar_size, file_size=frames.blob_size)

@@ -46,6 +46,12 @@ Without --path, --closure, --allow and --paths-from everything in the stores is 
 @click.option(
     "-o", "words", multiple=True, metavar="OPTS", help="Mount options, as for mount(8): allow_other, nonempty."
 )
+@click.option(
+    "--nix-socket",
+    type=click.Path(path_type=Path, resolve_path=True),
+    metavar="PATH",
+    help="Answer Nix there (--store unix://PATH) what is known of the store paths.",
+)
 @click.option("-f", "--foreground", is_flag=True, help="Stay until unmounted, log to standard error (for systemd).")
 def mount(  # noqa: PLR0917 - click hands over by name
     mountpoint: Path,
@@ -53,6 +59,7 @@ def mount(  # noqa: PLR0917 - click hands over by name
     select: Callable[[], Selection],
     frontend: str,  # noqa: ARG001 - there is one so far
     words: tuple[str, ...],
+    nix_socket: Path | None,
     foreground: bool,
 ) -> None:
     """Show store paths as directories below MOUNTPOINT; returns when it is usable.
@@ -79,7 +86,7 @@ def mount(  # noqa: PLR0917 - click hands over by name
     try:
         config = request.load()
         options = serving.mount_options(words)
-        task = serving.Task(config, select(), Path(place), options, label=place, runtime=runtime)
+        task = serving.Task(config, select(), Path(place), options, label=place, runtime=runtime, nix_socket=nix_socket)
         if not foreground:
             os.chdir("/")  # a daemon must not keep the directory it was started in from being unmounted
         serving.run(task, announcer)

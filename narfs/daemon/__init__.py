@@ -11,8 +11,12 @@ readiness       how a child tells its parent (or systemd) that it serves, or why
 serving         one View on one mountpoint, from open lakes to clean unmount
 background      ``narfs mount`` without -f: a detached child and the wait for it
 control         the control socket: what is said on it, and the asking side
+unix_socket     a listening socket, from the moment it answers until its owner goes
 control_server  the answering side
 status          the numbers a mount answers with, all named
+known_paths     what can be said of store paths without their contents: of a closed set, of an open Store
+nix_socket      the metadata socket: a Nix daemon that answers from narinfos
+nix_answers     what it answers, one function an operation
 asking          ``narfs status``: every mount of this user
 unmounting      ``narfs umount``, also of dead mounts
 linux           the system calls that Python 3.11 has no words for

@@ -5,9 +5,10 @@ One request per line, one answer per line, JSON both ways::
     → {"version": 1, "operation": "status"}
     ← {"version": 1, "answer": {…}}   or   {"version": 1, "error": "one line"}
 
-Operations: ``status`` and ``unmount``; the answer to ``unmount`` comes before the unmounting begins. Sockets have mode
-0600 in the user's own runtime directory and are named after mountpoint and process, so that a client finds those of a
-mountpoint without asking everybody. This side blocks: commands start without an event loop.
+Operations: ``status``, ``registration`` (of a closed View) and ``unmount``; the answer to ``unmount`` comes before the
+unmounting begins. Sockets have mode 0600 in the user's own runtime directory and are named after mountpoint and
+process, so that a client finds those of a mountpoint without asking everybody. This side blocks: commands start without
+an event loop.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import trio
 
 from narfs.daemon.control import DEADLINE_S, REQUEST_MAX_BYTES, VERSION, socket_path
 from narfs.daemon.directories import private_directory
+from narfs.daemon.unix_socket import listening_socket
 from narfs.errors import NarfsError
 
 if TYPE_CHECKING:
@@ -33,22 +34,10 @@ async def listening(
     An operation answers at once, with a value that JSON can hold; what takes time it only sets in motion.
     """
     path = socket_path(private_directory(directory), mountpoint, os.getpid())
-    unborn = path.with_suffix(".new")
-    unborn.unlink(missing_ok=True)
-    with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
-        await listener.bind(os.fspath(unborn))
-        unborn.chmod(0o600)
-        listener.listen(16)
-        # Visible only now: whoever is refused by a socket takes its process for dead and removes it.
-        unborn.rename(path)
-        try:
-            async with trio.open_nursery() as nursery:
-                answer = partial(_answer, operations=operations)
-                nursery.start_soon(trio.serve_listeners, answer, [trio.SocketListener(listener)])
-                yield path
-                nursery.cancel_scope.cancel()
-        finally:
-            path.unlink(missing_ok=True)
+    async with listening_socket(path, 0o600) as listener, trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, partial(_answer, operations=operations), [listener])
+        yield path
+        nursery.cancel_scope.cancel()
 
 
 async def _answer(stream: trio.SocketStream, operations: Mapping[str, Callable[[], object]]) -> None:

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -16,8 +17,11 @@ import trio
 
 from narfs.daemon import event_loop, status
 from narfs.daemon.control_server import listening
+from narfs.daemon.known_paths import ClosedSet, OpenSet
+from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.session import open_session
 from narfs.errors import UsageError
+from narfs.formats.registration import registration
 from narfs.mount.fuse import Stage, serve_mount
 from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
@@ -25,13 +29,16 @@ from narfs.mount.scene import Scene
 from narfs.mount.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from narfs.daemon.config import Config
+    from narfs.daemon.known_paths import KnownPaths
     from narfs.daemon.readiness import Announcer
     from narfs.daemon.selection import Selection
     from narfs.daemon.session import Session
+    from narfs.engine.means import Described
     from narfs.mount.fuse import Handlers
 
 log = logging.getLogger(__name__)
@@ -49,6 +56,8 @@ class Task:
     runtime: Path
     if_cache_held: Literal["refuse", "uncached"] = "refuse"
     """What to do when another process has the cache directory."""
+    nix_socket: Path | None = None
+    """Where Nix may ask what is known of the paths."""
 
 
 def mount_options(words: Iterable[str] = ()) -> MountOptions:
@@ -101,14 +110,20 @@ async def serve(task: Task, announcer: Announcer) -> None:
             # A store that is for another directory is refused now, not at the first lookup; a dead one must not delay.
             with trio.move_on_after(task.config.root_lookup_deadline_s):
                 await session.lakes.introduce()
-            view = await _view(session, task.selection)
+            members = await session.members(task.selection) if task.selection.closed else None
+            view = await _view(session, members)
+            known = OpenSet(session.store) if members is None else ClosedSet(member.narinfo for member in members)
             handlers: list[Handlers] = []
 
             def tell_status() -> object:
                 return status.as_json(status.take(task, session, view, handlers, started=started))
 
-            operations = {"status": tell_status, "unmount": nursery.cancel_scope.cancel}
-            async with listening(task.runtime, task.label, operations):
+            operations = {
+                "status": tell_status,
+                "registration": lambda: registration(known.everything()),
+                "unmount": nursery.cancel_scope.cancel,
+            }
+            async with listening(task.runtime, task.label, operations), _nix_socket(task, known):
 
                 def ready(serving: Handlers) -> None:
                     handlers.append(serving)
@@ -139,10 +154,16 @@ def _warnings(session: Session) -> list[str]:
     return warnings if session.cache_trouble is None else [*warnings, session.cache_trouble]
 
 
-async def _view(session: Session, selection: Selection) -> View:
-    if not selection.closed:
+def _nix_socket(task: Task, known: KnownPaths) -> AbstractAsyncContextManager[None]:
+    """Open the metadata socket if there is to be one; it tells what the mount shows, to whom the mount shows it."""
+    if task.nix_socket is None:
+        return nullcontext()
+    return serving_nix(task.nix_socket, known, shared=task.options.allow_other)
+
+
+async def _view(session: Session, members: Sequence[Described] | None) -> View:
+    if members is None:
         return View(closed=False)
-    members = await session.members(selection)
     accessors = [(described.narinfo.path, await session.store.accessor(described)) for described in members]
     return View.of(accessors)
 

@@ -1,0 +1,46 @@
+"""A listening Unix socket, from the moment it answers until its owner goes."""
+
+from __future__ import annotations
+
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+_BACKLOG = 64
+
+
+@asynccontextmanager
+async def listening_socket(path: Path, mode: int) -> AsyncIterator[trio.SocketListener]:
+    """Listen at ``path``, in place of what is there, and remove it at the end. OSError if that cannot be."""
+    unborn = path.with_suffix(".new")
+    with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
+        _hide(unborn)
+        await listener.bind(os.fspath(unborn))
+        listener.listen(_BACKLOG)
+        # Visible only now: whoever is refused by a socket takes its process for dead and removes it.
+        ours = _show(unborn, path, mode)
+        try:
+            yield trio.SocketListener(listener)
+        finally:
+            if _inode(path) == ours:
+                _hide(path)
+
+
+def _show(unborn: Path, path: Path, mode: int) -> int | None:
+    unborn.chmod(mode)
+    unborn.rename(path)
+    return _inode(path)
+
+
+def _hide(path: Path) -> None:
+    path.unlink(missing_ok=True)
+
+
+def _inode(path: Path) -> int | None:
+    return path.lstat().st_ino if path.exists() else None

@@ -31,19 +31,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakes]:
     with World(tmp_path_factory.mktemp("builder")) as world:
-        public, secret = world.directory / "public-key", world.directory / "secret-key"
-        world.run("nix-store", "--generate-binary-cache-key", "test-1", secret, public)
-        top = world.build("all")
-        paths = world.run("nix-store", "--query", "--requisites", top).split()
-        hashes = world.run("nix-store", "--query", "--hash", *paths).split()
-        registration = world.directory / "registration"
-        registration.write_text(world.run("nix-store", "--dump-db", *paths))
-        nar_hashes = {path: text.removeprefix("sha256:") for path, text in zip(paths, hashes, strict=True)}
-        yield Lakes(world, top, nar_hashes, public.read_text().strip(), registration)
+        yield Lakes.build(world)
+
+
+@pytest.fixture(scope="session")
+def newer_lakes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lakes]:
+    """The same closure, built by a newer Nix, whose lakes are its own."""
+    with World(tmp_path_factory.mktemp("newer-builder"), newer=True) as world:
+        yield Lakes.build(world)
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[World]:
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[World]:
     """A machine whose Nix store is empty."""
-    with World(tmp_path / "machine") as world:
+    with World(tmp_path / "machine", newer=getattr(request, "param", "own") == "newer") as world:
         yield world

@@ -34,6 +34,17 @@ def test_every_path_has_its_nar_hash_whatever_its_compression(lakes: Lakes, mach
         assert hashes_of(machine, mountpoint, lakes.nar_hashes) == lakes.nar_hashes
 
 
+@pytest.mark.parametrize("compression", ["xz", "zstd"])
+def test_the_same_in_lakes_that_a_newer_nix_wrote(newer_lakes: Lakes, machine: World, compression: str) -> None:
+    lake = f"file://{machine.directory}/lake"
+    to = f"{lake}?compression={compression}&parallel-compression=true&secret-key={newer_lakes.secret_key}"
+    listed = [path for path in newer_lakes.nar_hashes if path.endswith(("-big", "-many", "-executable"))]
+    newer_lakes.builder.run("nix", "copy", "--to", f"{to}&write-nar-listing=1", *listed)
+    newer_lakes.builder.run("nix", "copy", "--to", to, newer_lakes.all)  # it cannot list a name that is not UTF-8
+    with machine.mounted(lake, newer_lakes.key, "--closure", newer_lakes.all) as mountpoint:
+        assert hashes_of(machine, mountpoint, newer_lakes.nar_hashes) == newer_lakes.nar_hashes
+
+
 @pytest.mark.parametrize("verify", ["strict", "progressive"])
 @pytest.mark.parametrize("compression", ["none", "xz", "zstd"])
 def test_a_lake_behind_nginx_gives_the_same(lakes: Lakes, machine: World, compression: str, verify: str) -> None:
@@ -60,9 +71,8 @@ def test_a_lake_that_a_stranger_signed_shows_nothing(lakes: Lakes, machine: Worl
 
 def test_a_compression_narfs_cannot_read_is_named(lakes: Lakes, machine: World) -> None:
     small = machine.directory / "lake-lzip"
-    secret = lakes.builder.directory / "secret-key"
     file = next(path for path in lakes.nar_hashes if path.endswith("-file.txt"))
-    lakes.builder.run("nix", "copy", "--to", f"file://{small}?compression=lzip&secret-key={secret}", file)
+    lakes.builder.run("nix", "copy", "--to", f"file://{small}?compression=lzip&secret-key={lakes.secret_key}", file)
     told = machine.shell(
         f"{machine.narfs} cat --store file://{small} --trusted-public-keys '{lakes.key}' {file} 2>&1 || true"
     )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.nix.newer import each_nix
+from tests.nix.nginx import nginx
 from tests.nix.test_nars_of_real_nix import hashes_of
 from tests.nix.test_push_for_real_nix import fetch, push
 
@@ -17,11 +19,23 @@ if TYPE_CHECKING:
     from tests.nix.lakes import Lakes
     from tests.nix.world import World
 
+pytestmark = each_nix
+
+
+def realise(world: World, lakes: Lakes, url: str) -> None:
+    """Let Nix forget the closure, then ask it for all of it with the lake as its only substituter."""
+    world.run("nix-store", "--delete", *lakes.nar_hashes)
+    keys = ("--option", "trusted-public-keys", lakes.key)
+    world.run("nix-store", "--realise", "--option", "substituters", url, *keys, lakes.all)
+    world.run("nix", "store", "verify", "--sigs-needed", "1", *keys, *lakes.nar_hashes)
+
 
 def check(world: World, lakes: Lakes, lake: Path) -> None:
     """Let Nix take everything out of the lake, and look at everything through a mount that trusts its indexes."""
     assert {file.stem for file in lake.glob("*.narfs")} == {file.stem for file in lake.glob("*.narinfo")} != set()
     fetch(world, lakes, f"file://{lake}", *lakes.nar_hashes)
+    with nginx(world.directory / "nginx", lake) as url:
+        realise(world, lakes, url)
     options = ("--closure", lakes.all, "--trusted-index-keys", lakes.key)
     with world.mounted(f"file://{lake}", lakes.key, *options) as mountpoint:
         assert hashes_of(world, mountpoint, lakes.nar_hashes) == lakes.nar_hashes
@@ -43,14 +57,14 @@ def test_a_lake_that_nix_wrote_still_serves_it_when_sealed_in_place(
 ) -> None:
     lake = machine.directory / "lake"
     shutil.copytree(lakes.lake(compression), lake)
-    keys = ("--trusted-public-keys", lakes.key, "--secret-key-file", lakes.builder.directory / "secret-key")
+    keys = ("--trusted-public-keys", lakes.key, "--secret-key-file", lakes.secret_key)
     machine.run(machine.narfs, "seal", "--store", f"file://{lake}", *keys, "--all")
     check(machine, lakes, lake)
 
 
 def test_a_copy_in_the_sealed_layout_keeps_the_signatures_that_nix_made(lakes: Lakes, machine: World) -> None:
     lake = machine.directory / "lake"
-    keys = ("--trusted-public-keys", lakes.key, "--secret-key-file", lakes.builder.directory / "secret-key")
+    keys = ("--trusted-public-keys", lakes.key, "--secret-key-file", lakes.secret_key)
     source, to = f"file://{lakes.lake('xz')}", f"file://{lake}"
     machine.run(machine.narfs, "seal", "--store", source, "--to", to, *keys, "--closure", lakes.all)
     check(machine, lakes, lake)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tests.nix.newer import link_programs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,19 +26,26 @@ experimental-features = nix-command
 
 
 class World:
-    """Commands run inside until it is closed. ``directory`` holds its /nix and all else that it leaves behind."""
+    """Commands run inside until it is closed. ``directory`` holds its /nix and all else that it leaves behind.
+
+    With ``newer`` its Nix is not the machine's own (tests/nix/newer.py).
+    """
 
     narfs = str(Path(sys.executable).with_name("narfs"))
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, newer: bool = False) -> None:
         self.directory = directory
         (directory / "nix").mkdir(parents=True)
         (directory / "home").mkdir()
+        path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+        if newer:
+            link_programs(directory / "programs")
+            path = f"{directory}/programs:{path}"
         self._environment = {
             "HOME": str(directory / "home"),
             "LC_ALL": "C.UTF-8",
             "NIX_CONFIG": NIX_CONFIG,
-            "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+            "PATH": path,
             "PYTHONPATH": str(HERE.parents[1]),
         }
         # A shell that waits for the end of its input holds the namespace open.
@@ -57,7 +66,7 @@ class World:
     def run(self, *command: str | Path, timeout_s: float = 120) -> str:
         """Run a command inside, as root, and give what it printed; its complaints are in the error if it fails."""
         done = subprocess.run(
-            ["nsenter", f"--target={self._holder.pid}", "--mount", "--root", "--wd=/", "--", *command],
+            ["nsenter", f"--target={self._holder.pid}", "--mount", "--root", "--wd", "--", *command],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

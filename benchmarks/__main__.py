@@ -20,6 +20,7 @@ BENCHMARKS = {
     "b13": ("benchmarks.b13", "memory of the daemon per 100 k entries"),
     "p99": ("benchmarks.p99", "latency of warm reads while a NAR of 100 k files is ingested"),
     "s3-client": ("benchmarks.s3_client", "requests and bytes per CPU second from S3: obstore against httpx"),
+    "erofs-image": ("benchmarks.erofs_image", "an EROFS image of 100 k entries, and one joined of ready parts"),
     "nar-parse": ("benchmarks.nar_parse", "NAR entries parsed a second"),
 }
 

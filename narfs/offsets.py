@@ -1,7 +1,8 @@
 """The rulers. An offset belongs to one ruler, and a conversion between two is a function here.
 
 FileOffset counts bytes in one file, NarOffset in the decompressed NAR, BlobOffset in the compressed object in the lake.
-The cached copy of a NAR is the NAR with holes, so there NarOffset is also the offset on disk.
+The cached copy of a NAR is the NAR with holes, so there NarOffset is also the offset on disk. SlabOffset counts from
+where the contents of one NAR begin in the slab, the device behind EROFS images; ``formats/erofs/slab`` converts it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 FileOffset = NewType("FileOffset", int)
 NarOffset = NewType("NarOffset", int)
 BlobOffset = NewType("BlobOffset", int)
+SlabOffset = NewType("SlabOffset", int)
 
 CHUNK_BYTES = 256 * 1024
 """Grid of chunks in a NAR that has no better cuts: sha256 of one takes 0.2 ms, a digest costs 0.012 % of the NAR."""

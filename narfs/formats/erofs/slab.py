@@ -1,0 +1,66 @@
+"""Where the contents of one NAR lie in the slab: its files in NAR order, each from the next block on.
+
+The order of the NAR is kept so that small neighbours are neighbours in the slab too: the kernel's read of 128 KiB is
+a few spans of the NAR, close together. Empty files have no place.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+from narfs.errors import FormatError
+from narfs.formats.erofs.ondisk import BLOCK_BYTES, BLOCKS_END, FILE_BYTES_END
+from narfs.formats.listing import KIND_SHIFT, RECORD, Kind
+from narfs.offsets import NarOffset, NarSpan, SlabOffset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from narfs.formats.listing import NarListing
+
+ALIGN_BLOCKS: Final = 256
+"""Each NAR begins on 1 MiB."""
+_GAP_BLOCKS: Final = 64
+"""Twice the kernel's read-ahead of 128 KiB stays empty behind a NAR: reading its end fetches nothing of the next."""
+
+
+class SlabMap:
+    """Converts SlabOffset to NarOffset for one NAR. 4 bytes a node; made in 20 ms for 100 k."""
+
+    __slots__ = ("_listing", "blocks", "starts")
+
+    def __init__(self, listing: NarListing) -> None:
+        """Lay the contents out; a FormatError when they do not fit into a slab."""
+        starts = array("Q")
+        at = 0
+        for _, size, _, _, bits in RECORD.iter_unpack(listing.buffers[0]):
+            starts.append(at)
+            if not bits >> KIND_SHIFT & 3:  # regular
+                at += -(-size // BLOCK_BYTES) if size <= FILE_BYTES_END else BLOCKS_END
+        if at >= BLOCKS_END:
+            raise FormatError("slab", offset=0, expected="files of at most 8 TiB, 16 TiB in all", found="more")
+        self._listing = listing
+        self.starts: array[int] = array("I", starts)
+        """For each node the block where it, or the next file, begins."""
+        self.blocks = at
+
+    @property
+    def range_blocks(self) -> int:
+        """How much of the slab to keep for this NAR, a multiple of ALIGN_BLOCKS; it begins at such a multiple."""
+        return -(-(self.blocks + _GAP_BLOCKS) // ALIGN_BLOCKS) * ALIGN_BLOCKS if self.blocks else 0
+
+    def spans(self, start: SlabOffset, length: int) -> Iterator[tuple[SlabOffset, NarSpan]]:
+        """Give what lies in a range, in order, and where; all else there is zeros."""
+        end = start + length
+        starts = self.starts
+        for node in range(max(bisect_right(starts, start // BLOCK_BYTES) - 1, 0), len(starts)):
+            begin = starts[node] * BLOCK_BYTES
+            if begin >= end:
+                return
+            _, kind, _, nar_offset, size, _, _ = self._listing.node(node)
+            low, high = max(start, begin), min(end, begin + size)
+            if kind is Kind.REGULAR and low < high:
+                contents = nar_offset - begin
+                yield SlabOffset(low), NarSpan(NarOffset(contents + low), NarOffset(contents + high))

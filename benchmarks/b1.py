@@ -1,12 +1,14 @@
 """B1, B2, B3: time until a program has run on a machine that has nothing of it, and what is fetched for it.
 
-B1: narfs with an empty cache; B2: ``nix copy`` of the closure, then run; B3: narfs again after a restart of the daemon,
-its cache filled. All from one lake through one proxy. The daemon's start (which fetches the closure's narinfos) is a
-row of its own; ``nix copy`` has no such part to leave out.
+B1: narfs with an empty cache, from a sealed lake and from lakes of solid NARs; B2: ``nix copy`` of the closure, then
+run; B3: narfs again after a restart of the daemon, its cache filled. Each lake is behind a proxy of its own, and the
+subjects take turns. The daemon's start (which fetches the closure's narinfos and indexes) is a row of its own; ``nix
+copy`` has no such part to leave out.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,32 +25,43 @@ if TYPE_CHECKING:
     from benchmarks.harness import Plan
     from benchmarks.proxy import Proxy, Traffic
 
-_LINKS = (Link(), Link(rtt_s=0.010, bits_per_s=1e9))
-_COMPRESSIONS = ("zstd", "xz")
+_LINKS = tuple(Link(rtt_s, 1e9) for rtt_s in (0.0002, 0.010, 0.050))
+_LAYOUTS = ("sealed", "zstd", "xz")
+_COPIED = ("zstd", "xz")
 
 
 def run(plan: Plan) -> None:
     dataset = closure()
-    nar_bytes = dataset.nar_bytes
-    report = Report("b1", "B1, B2, B3: run a program", plan, paths=len(dataset.members), nar_bytes=nar_bytes)
+    sizes = {layout: dataset.blob_bytes(layout) for layout in _LAYOUTS}
+    facts = {"paths": len(dataset.members), "nar_bytes": dataset.nar_bytes, "blob_bytes": sizes}
+    report = Report("b1", "B1, B2, B3: run a program", plan, **facts)
+    links = _LINKS[1:2] if plan.quick else _LINKS
     with scratch() as work:
         _measure_unpacked(report, plan.runs)
-        for compression in _COMPRESSIONS:
-            for number, link in enumerate(_LINKS):
-                base = work / f"{compression}-{number}"
-                with (
-                    nginx(dataset.lake(compression), base / "nginx") as lake_port,
-                    proxy(lake_port, base / "proxy", link) as lake,
-                ):
-                    one = _Measuring(report, base, lake, f"{compression}, {link}", dataset.blob_bytes(compression))
-                    for _ in range(plan.runs):
-                        one.narfs()
-                        one.nix_copy()
-    for link in _LINKS:
-        for compression in _COMPRESSIONS:
-            for measured in ("cold run", "start and cold run"):
-                report.ratio("narfs", "nix copy", f"{measured}, {compression}, {link}")
+        for number, link in enumerate(links):
+            with ExitStack() as running:
+                measured = {}
+                for layout in _LAYOUTS:
+                    base = work / f"{layout}-{number}"
+                    port = running.enter_context(nginx(dataset.lake(layout), base / "nginx"))
+                    lake = running.enter_context(proxy(port, base / "proxy", link))
+                    measured[layout] = _Measuring(report, base, lake, link, layout)
+                for _ in range(plan.runs):
+                    for layout in _LAYOUTS:
+                        measured[layout].narfs()
+                    for layout in _COPIED:
+                        measured[layout].nix_copy()
+            _compare(report, link)
     report.finish()
+
+
+def _compare(report: Report, link: Link) -> None:
+    for layout in _COPIED:
+        for part in ("cold run", "start and cold run"):
+            target = 0.2 if link.rtt_s == 0.010 and part == "cold run" else None
+            report.ratio("narfs sealed", f"nix copy {layout}", f"{part}, {link}", target=target)
+    for layout in _COPIED:
+        report.ratio("narfs sealed", f"narfs {layout}", f"start and cold run, {link}")
 
 
 def _measure_unpacked(report: Report, runs: int) -> None:
@@ -62,31 +75,31 @@ def _measure_unpacked(report: Report, runs: int) -> None:
 class _Measuring:
     """One lake behind one link."""
 
-    def __init__(self, report: Report, base: Path, lake: Proxy, label: str, blob_bytes: int) -> None:
+    def __init__(self, report: Report, base: Path, lake: Proxy, link: Link, layout: str) -> None:
         self._report = report
         self._base = base
         self._lake = lake
-        self._label = label
-        self._blob_bytes = blob_bytes
+        self._link = link
+        self._layout = layout
         self._dataset = closure()
+        self._folder = self._dataset.lake(layout)
         self._program = program()
-        self._url = f"http://127.0.0.1:{lake.port}"
         self._copies = 0
 
     def narfs(self) -> None:
-        fresh = Narfs((self._dataset,), (self._url,), self._base, remembers=False)
+        fresh = Narfs((self._dataset,), (self._lake.url,), self._base, remembers=False)
         before = self._lake.traffic()
         with fresh.shown() as shown:
             started = self._lake.traffic()
-            drop_caches()
+            drop_caches(but=self._folder)
             cold_s = seconds(partial(self._program.run, shown.tree.parent))
             self._row("narfs", "daemon start", "s", shown.start_s)
             self._row("narfs", "cold run", "s", cold_s)
             self._row("narfs", "start and cold run", "s", shown.start_s + cold_s)
-            self._row("narfs", "run, warm", "s", seconds(partial(self._program.run, shown.tree.parent)))
             self._row("narfs", "requests at start", "", started.since(before).requests)
             self._traffic("narfs", self._lake.traffic().since(before))
-        again = Narfs((self._dataset,), (self._url,), self._base)
+            self._row("narfs", "run, warm", "s", seconds(partial(self._program.run, shown.tree.parent)))
+        again = Narfs((self._dataset,), (self._lake.url,), self._base)
         before = self._lake.traffic()
         with again.shown() as shown:
             started = self._lake.traffic()
@@ -101,9 +114,9 @@ class _Measuring:
         root, home = self._base / f"root-{self._copies}", self._base / f"home-{self._copies}"
         key = datasets.public_key()
         before = self._lake.traffic()
-        drop_caches()
+        drop_caches(but=self._folder)
         copied_s = seconds(
-            partial(nix.copy, self._url, nix.store_url(root), [self._dataset.top], home, trusted_public_key=key)
+            partial(nix.copy, self._lake.url, nix.store_url(root), [self._dataset.top], home, trusted_public_key=key)
         )
         ran_s = seconds(partial(self._program.run, root / "nix/store"))
         for measured in ("cold run", "start and cold run"):
@@ -111,9 +124,11 @@ class _Measuring:
         self._traffic("nix copy", self._lake.traffic().since(before))
 
     def _traffic(self, subject: str, traffic: Traffic) -> None:
+        to_file_size = traffic.bytes_down / self._dataset.blob_bytes(self._layout)
+        target = 0.15 if self._layout == "sealed" else None
         self._row(subject, "requests", "", traffic.requests)
         self._row(subject, "fetched ÷ NarSize", "×", traffic.bytes_down / self._dataset.nar_bytes)
-        self._row(subject, "fetched ÷ FileSize", "×", traffic.bytes_down / self._blob_bytes)
+        self._row(subject, "fetched ÷ FileSize", "×", to_file_size, target=target)
 
-    def _row(self, subject: str, measure: str, unit: str, value: float) -> None:
-        self._report.add(subject, f"{measure}, {self._label}", unit, value)
+    def _row(self, subject: str, measure: str, unit: str, value: float, *, target: float | None = None) -> None:
+        self._report.add(f"{subject} {self._layout}", f"{measure}, {self._link}", unit, value, target=target)

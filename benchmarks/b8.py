@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import datasets, nix
 from benchmarks.harness import Report, drop_caches, seconds
-from benchmarks.processes import children_of, cpu_seconds, nginx
+from benchmarks.processes import daemon_cpu_seconds, nginx
 from benchmarks.proxy import proxy
 from benchmarks.sites import Narfs, file_lake, scratch
 from benchmarks.trees import many_files, one_file
@@ -46,7 +46,7 @@ def _compare(report: Report, dataset: Dataset, name: str, compression: str, *, w
     with ExitStack() as running:
         port = running.enter_context(nginx(dataset.lake(compression), work / "nginx"))
         lake = running.enter_context(proxy(port, work / "proxy"))
-        urls = {"http": f"http://127.0.0.1:{lake.port}", "file": file_lake(dataset, compression)}
+        urls = {"http": lake.url, "file": file_lake(dataset, compression)}
         for transport, url in urls.items():
             label = f"{name}, {compression}, {transport}"
             for number in range(runs):
@@ -59,13 +59,9 @@ def _compare(report: Report, dataset: Dataset, name: str, compression: str, *, w
 def _narfs(report: Report, label: str, site: Narfs) -> None:
     with site.shown() as shown:
         drop_caches()
-        before = _processor_s(shown.pid)
+        before = daemon_cpu_seconds(shown.pid)
         report.add("narfs", label, "s", seconds(partial(os.listdir, shown.tree)))
-        report.add("narfs", f"{label}, processor", "s", _processor_s(shown.pid) - before)
-
-
-def _processor_s(daemon: int) -> float:
-    return sum(map(cpu_seconds, (daemon, *children_of(daemon))))
+        report.add("narfs", f"{label}, processor", "s", daemon_cpu_seconds(shown.pid) - before)
 
 
 def _nix_copy(report: Report, dataset: Dataset, label: str, url: str, work: Path) -> None:

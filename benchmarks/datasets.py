@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import nix
+from benchmarks import layouts, nix
 from benchmarks.harness import log
 from benchmarks.nix import Member
 from narfs.formats.signature import SecretKey
@@ -65,19 +65,28 @@ class Dataset:
         """Size of all NARs together."""
         return sum(member.nar_size for member in self.members)
 
-    def lake(self, compression: str) -> Path:
-        """Give the folder of a lake written by ``nix copy``; made on first use."""
-        target = self.folder / f"lake-{compression}"
+    def lake(self, layout: str) -> Path:
+        """Give the folder of a lake; made on first use.
+
+        ``layout`` is a compression (what ``nix copy`` writes), ``sealed`` (what ``narfs seal --to`` writes) or
+        ``frames`` (independent zstd frames of 16 MiB, as Nix ≥ 2.35 writes them).
+        """
+        target = self.folder / f"lake-{layout}"
         if not target.exists():
-            log(f"nix copy of {self.folder.name} into a lake, {compression} (once; xz takes minutes)")
+            log(f"a lake of {self.folder.name}, {layout} (once; xz takes minutes)")
             with _made(target) as folder:
-                url = f"file://{folder}?compression={compression}&secret-key={_secret_key_file()}"
-                nix.copy(nix.store_url(self.store), url, self.paths, _home())
+                if layout == "sealed":
+                    layouts.seal(self.lake("none"), folder, self.paths, _secret_key_file(), public_key())
+                elif layout == "frames":
+                    layouts.frame(self.lake("none"), folder)
+                else:
+                    url = f"file://{folder}?compression={layout}&secret-key={_secret_key_file()}"
+                    nix.copy(nix.store_url(self.store), url, self.paths, _home())
         return target
 
-    def blob_bytes(self, compression: str) -> int:
+    def blob_bytes(self, layout: str) -> int:
         """Size of all compressed NARs in a lake together."""
-        return sum(blob.stat().st_size for blob in (self.lake(compression) / "nar").iterdir())
+        return sum(blob.stat().st_size for blob in (self.lake(layout) / "nar").iterdir())
 
     def squashfs(self) -> Path:
         """Give an image of the top path's tree, zstd; made on first use."""

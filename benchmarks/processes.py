@@ -71,11 +71,12 @@ def _answers(mountpoint: Path, device_before: int) -> bool:
         return False
 
 
+# Without tcp_nopush: with loopback's segments of 64 KiB, a quarter of all ranges of 20 to 200 kB waited 44 ms for it.
 _NGINX = """\
 daemon off; pid {base}/pid; error_log {base}/error.log; worker_processes 1;
 events {{ worker_connections 512; }}
 http {{
-  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; default_type application/octet-stream;
+  access_log off; sendfile on; keepalive_requests 1000000; default_type application/octet-stream;
   client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
   uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
   server {{ listen 127.0.0.1:{port}; root {root}; }}
@@ -127,3 +128,8 @@ def children_of(pid: int) -> list[int]:
     """List the direct children of a process."""
     with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as children:  # noqa: PTH123 - /proc
         return [int(word) for word in children.read().split()]
+
+
+def daemon_cpu_seconds(pid: int) -> float:
+    """Processor time of a process and of its children that run."""
+    return sum(map(cpu_seconds, (pid, *children_of(pid))))

@@ -1,20 +1,22 @@
 """A counting proxy in front of a lake: every competitor fetches through it, with the same latency and bandwidth.
 
-A pair of tasks per connection moves bytes. Each piece is due half a round trip after it came, and downstream no earlier
-than the link (one, shared by all connections) could have carried it. A connection costs a round trip before its first
-byte, as a TCP handshake does. The counters lie in a small mapped file, so that reading them costs the proxy nothing.
+Each piece is due half a round trip after it came, and downstream no earlier than the link (one, shared by all
+connections) could have carried it. A connection costs a round trip before its first byte, as a TCP handshake does. The
+counters lie in a small mapped file, so that reading them costs the proxy nothing. Plain callbacks, because the proxy
+has the processors in common with what is measured.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import mmap
+import selectors
 import struct
 import sys
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
-
-import trio
 
 from benchmarks.processes import child, free_port, listens, wait_until
 
@@ -23,9 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COUNTERS = struct.Struct("<4Q")
-_PIECE_BYTES = 256 * 1024
-_IN_FLIGHT = 64
-"""Pieces under way in one direction of a connection: 16 MiB, more than 1 Gbit/s holds in 100 ms."""
+_IN_FLIGHT_BYTES = 16 << 20
+"""Under way in one direction of a connection: more than 1 Gbit/s holds in 100 ms."""
 
 _REQUEST_LINE_END = b" HTTP/1.1\r\n"
 """Counted in what clients send. Benchmarks only GET, so no body can hold it."""
@@ -62,6 +63,11 @@ class Proxy(NamedTuple):
     port: int
     counters: mmap.mmap
 
+    @property
+    def url(self) -> str:
+        """The lake's, behind it."""
+        return f"http://127.0.0.1:{self.port}"
+
     def traffic(self) -> Traffic:
         """Read the counters."""
         return Traffic(*_COUNTERS.unpack_from(self.counters))
@@ -82,38 +88,21 @@ def proxy(lake_port: int, base: Path, link: Link | None = None) -> Iterator[Prox
 
 
 class _Relay:
+    """What all connections share: the link downstream, and the counters."""
+
     def __init__(self, lake_port: int, counters: mmap.mmap, link: Link) -> None:
-        self._lake_port = lake_port
+        self.lake_port = lake_port
+        self.link = link
         self._counters = counters
-        self._link = link
         self._link_free_at = 0.0
         self._connections = self._requests = self._up = self._down = 0
 
-    async def serve(self, client: trio.SocketStream) -> None:
-        await trio.sleep(self._link.rtt_s)
-        async with client, await trio.open_tcp_stream("127.0.0.1", self._lake_port) as lake:
-            self._connections += 1
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._carry, client, lake, True, nursery.cancel_scope)
-                nursery.start_soon(self._carry, lake, client, False, nursery.cancel_scope)
+    def connected(self) -> None:
+        """Count a connection."""
+        self._connections += 1
 
-    async def _carry(
-        self, source: trio.SocketStream, sink: trio.SocketStream, up: bool, connection: trio.CancelScope
-    ) -> None:
-        """Move one direction: this task receives and dates, a child delivers when due."""
-        sender, receiver = trio.open_memory_channel[tuple[float, bytes]](_IN_FLIGHT)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_deliver, receiver, sink, connection)
-            async with sender:
-                tail = b""
-                try:
-                    while piece := await source.receive_some(_PIECE_BYTES):
-                        tail = self._count(tail + piece, len(piece), up)
-                        await sender.send((self._due(len(piece), up), piece))
-                except trio.BrokenResourceError:
-                    connection.cancel()
-
-    def _count(self, text: bytes, new: int, up: bool) -> bytes:
+    def count(self, text: bytes, new: int, *, up: bool) -> bytes:
+        """Count bytes, the last ``new`` of ``text``; gives the end of it that may be half of what is searched for."""
         if up:
             self._up += new
             self._requests += text.count(_REQUEST_LINE_END)
@@ -122,31 +111,85 @@ class _Relay:
         _COUNTERS.pack_into(self._counters, 0, self._connections, self._requests, self._up, self._down)
         return text[-(len(_REQUEST_LINE_END) - 1) :] if up else b""
 
-    def _due(self, length: int, up: bool) -> float:
-        now = trio.current_time()
+    def due(self, length: int, now: float, *, up: bool) -> float:
+        """Say when bytes that came now have passed the link."""
         if not up:
-            self._link_free_at = now = max(now, self._link_free_at) + length * 8 / self._link.bits_per_s
-        return now + self._link.rtt_s / 2
+            self._link_free_at = now = max(now, self._link_free_at) + length * 8 / self.link.bits_per_s
+        return now + self.link.rtt_s / 2
 
 
-async def _deliver(
-    pieces: trio.MemoryReceiveChannel[tuple[float, bytes]], sink: trio.SocketStream, connection: trio.CancelScope
-) -> None:
-    try:
-        async for due, piece in pieces:
-            await trio.sleep_until(due)
-            await sink.send_all(piece)
-        await sink.send_eof()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):  # one side hung up: so does the other
-        connection.cancel()
+class _End(asyncio.Protocol):
+    """One end of a connection: what it receives is delivered at the other, when due."""
+
+    def __init__(self, relay: _Relay, *, up: bool) -> None:
+        self._relay = relay
+        self._up = up
+        self._loop = asyncio.get_running_loop()
+        self._pieces: deque[bytes] = deque()
+        self._waiting = 0
+        self._tail = b""
+        self.other: _End | None = None
+        self.transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
+        self.transport = transport
+        if self._up:
+            transport.pause_reading()
+            self._loop.call_later(self._relay.link.rtt_s, lambda: self._loop.create_task(self._reach_lake()))
+
+    async def _reach_lake(self) -> None:
+        self._relay.connected()
+        _, lake = await self._loop.create_connection(
+            lambda: _End(self._relay, up=False), "127.0.0.1", self._relay.lake_port
+        )
+        self.other, lake.other = lake, self
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        self._tail = self._relay.count(self._tail + data, len(data), up=self._up)
+        self._pieces.append(data)
+        self._waiting += len(data)
+        if self._waiting > _IN_FLIGHT_BYTES and self.transport is not None:
+            self.transport.pause_reading()
+        self._loop.call_at(self._relay.due(len(data), self._loop.time(), up=self._up), self._deliver)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        del exc
+        self._loop.call_later(self._relay.link.rtt_s / 2, self._hang_up)
+
+    def _deliver(self) -> None:
+        """Deliver the oldest piece, whichever this timer was for: they are due in the order they came."""
+        piece = self._pieces.popleft()
+        self._waiting -= len(piece)
+        if self.transport is not None and self._waiting <= _IN_FLIGHT_BYTES < self._waiting + len(piece):
+            self.transport.resume_reading()
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.write(piece)
+
+    def _hang_up(self) -> None:
+        if self._pieces:  # HTTP over a slow link: the last bytes are not there yet
+            self._loop.call_later(0.01, self._hang_up)
+        elif self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+async def _serve(port: int, relay: _Relay) -> None:
+    server = await asyncio.get_running_loop().create_server(lambda: _End(relay, up=True), "127.0.0.1", port)
+    await server.serve_forever()
 
 
 def main(port: str, lake_port: str, counters: str, rtt_s: str, bits_per_s: str) -> None:
     """Run until killed; ``python -m benchmarks.proxy`` with the arguments ``proxy`` gives."""
     link = Link(float(rtt_s), float(bits_per_s))
-    with open(counters, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:  # noqa: PTH123 - only handed to mmap
-        relay = _Relay(int(lake_port), mapped, link)
-        trio.run(trio.serve_tcp, relay.serve, int(port))
+    with (
+        open(counters, "r+b") as file,  # noqa: PTH123 - only handed to mmap
+        mmap.mmap(file.fileno(), 0) as mapped,
+        # select(2) waits to the microsecond; epoll_wait rounds each of two legs up to the next millisecond.
+        asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner,
+    ):
+        runner.run(_serve(int(port), _Relay(int(lake_port), mapped, link)))
 
 
 if __name__ == "__main__":

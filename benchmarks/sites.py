@@ -108,6 +108,8 @@ class Narfs:
     work: Path
     name: str = "narfs"
     remembers: bool = True
+    module: str = "narfs"
+    """What ``python -m`` runs."""
 
     @property
     def cache(self) -> Path:
@@ -138,8 +140,10 @@ class Narfs:
             "20G",
             "--trusted-public-keys",
             datasets.public_key(),
+            "--trusted-index-keys",
+            datasets.public_key(),
         )
-        command = (sys.executable, "-m", "narfs", "mount", "--foreground", *stores, *paths, *options)
+        command = (sys.executable, "-m", self.module, "mount", "--foreground", *stores, *paths, *options)
         with mount_of((*command, self.mountpoint), self.mountpoint, log=self.log, environment=self._environment()) as (
             process,
             start_s,

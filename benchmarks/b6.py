@@ -1,0 +1,106 @@
+"""B6: random reads in one large member, by how the lake keeps its NAR.
+
+Each read is of 4 KiB or 256 KiB at a random place, one after the other, with O_DIRECT: the kernel keeps no page and
+reads nothing ahead, so the daemon gets what is asked for. The cache has the index and nothing of the contents. A sealed
+lake gives that index by itself. Of the others narfs learns tree, digests and frames in a first pass, which is a row of
+its own; then the contents are evicted, which a solid blob (xz) answers with another pass at the first read.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import random
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.harness import Report, drop_caches, seconds
+from benchmarks.processes import nginx
+from benchmarks.proxy import Link, proxy
+from benchmarks.sites import Narfs, scratch
+from benchmarks.trees import one_file
+from narfs.cache.nar_file import NarFile
+from narfs.cache.places import Places
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.datasets import Dataset
+    from benchmarks.harness import Plan
+    from benchmarks.proxy import Proxy
+
+_LINKS = (Link(), Link(0.010, 1e9))
+_LAYOUTS = ("none", "sealed", "frames", "xz")
+_READS = {4 << 10: 200, 256 << 10: 100}
+
+
+def run(plan: Plan) -> None:
+    dataset = one_file(plan.size(1 << 30, 50_000_000))
+    sizes = {layout: dataset.blob_bytes(layout) for layout in _LAYOUTS}
+    report = Report("b6", "B6: random reads in one member", plan, bytes=dataset.nar_bytes, blob_bytes=sizes)
+    with scratch() as work:
+        for number, link in enumerate(_LINKS):
+            for layout in _LAYOUTS:
+                base = work / f"{layout}-{number}"
+                with (
+                    nginx(dataset.lake(layout), base / "nginx") as port,
+                    proxy(port, base / "proxy", link) as lake,
+                ):
+                    one = _Measuring(report, dataset, layout, lake, Narfs((dataset,), (lake.url,), base))
+                    one.first_pass(f"first listing, {link}")
+                    for seed in range(plan.runs):
+                        for length, count in _READS.items():
+                            one.reads(f"{length >> 10} KiB, {link}", length, count // plan.size(1, 10), seed)
+    report.finish()
+
+
+class _Measuring(NamedTuple):
+    """One layout behind one link."""
+
+    report: Report
+    dataset: Dataset
+    layout: str
+    lake: Proxy
+    site: Narfs
+
+    def first_pass(self, name: str) -> None:
+        with self.site.shown() as shown:
+            drop_caches(but=self.dataset.lake(self.layout))
+            before = self.lake.traffic()
+            self.report.add(self.layout, name, "s", seconds(partial(os.listdir, shown.tree)))
+            fetched = self.lake.traffic().since(before).bytes_down
+            self.report.add(self.layout, f"{name}, fetched", "MB", fetched / 1e6)
+
+    def reads(self, name: str, length: int, count: int, seed: int) -> None:
+        _evict_contents(self.site, self.dataset)
+        places = _places(self.dataset.nar_bytes - length, count, seed)
+        with self.site.shown() as shown:
+            drop_caches(but=self.dataset.lake(self.layout))
+            before = self.lake.traffic()
+            took_s = seconds(partial(_read_each, shown.tree / "file", places, length))
+            told = self.lake.traffic().since(before)
+        self.report.add(self.layout, name, "reads/s", count / took_s)
+        self.report.add(self.layout, f"{name}, requests", "per read", told.requests / count)
+        self.report.add(self.layout, f"{name}, fetched ÷ read", "×", told.bytes_down / (count * length))
+
+
+def _evict_contents(site: Narfs, dataset: Dataset) -> None:
+    """Leave of the cache what knows the NAR, and of its contents nothing; the daemon must not run."""
+    for member in dataset.members:
+        file, _ = NarFile.open(Places(site.cache), bytes.fromhex(member.nar_hash_hex))
+        file.evict(range(file.layout.segments))
+
+
+def _places(end: int, count: int, seed: int) -> list[int]:
+    chance = random.Random(seed)  # noqa: S311 - repeatable
+    return [chance.randrange(end // mmap.PAGESIZE) * mmap.PAGESIZE for _ in range(count)]
+
+
+def _read_each(file: Path, places: list[int], length: int) -> None:
+    descriptor = os.open(file, os.O_RDONLY | os.O_DIRECT)
+    try:
+        with mmap.mmap(-1, length) as buffer:  # O_DIRECT wants an aligned one
+            for place in places:
+                os.preadv(descriptor, [buffer], place)
+    finally:
+        os.close(descriptor)

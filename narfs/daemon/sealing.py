@@ -66,6 +66,7 @@ async def run_seal(config: Config, request: SealRequest, progress: Callable[[Pro
             names = [PathName.parse(argument) for argument in request.arguments]
             if request.everything:
                 names = [PathName(hash_part) for hash_part in await lakes.lakes[0].hash_parts() if shard.has(hash_part)]
+                await lakes.lakes[0].info()  # an empty place may be no lake
             members, failed = await _describe(store, names, closure=request.closure)
             target = written.lakes[0] if written.lakes else None
             report = await seal_lake(

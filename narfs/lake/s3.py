@@ -159,7 +159,7 @@ class S3Transport:
 
         async with self._long:
             self.counters.requests += 1
-            return await self.hop("", look)
+            return await self.hop(f"*{ending}", look)
 
     async def aclose(self) -> None:
         """Forget the bucket, and the connections with it."""

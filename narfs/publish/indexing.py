@@ -52,6 +52,11 @@ async def put_index(lake: BinaryCache, member: Described, key: SecretKey, advanc
     return narinfo
 
 
+def damaged(member: Described, found: str) -> Corrupt:
+    """Say that a lake has another NAR than was signed."""
+    return Corrupt(f"the NAR in {member.lake.url} is damaged: {found}")
+
+
 class _Stream:
     """One blob, streamed and compared; then ``index``, ``file_hash`` and ``file_size`` are known."""
 
@@ -70,6 +75,8 @@ class _Stream:
                 async for data in pieces:
                     advance(await trio.to_thread.run_sync(self._feed, data))
             self.index = await trio.to_thread.run_sync(self._ingest.finish)
+        except (Corrupt, FormatError) as error:
+            raise damaged(self._member, str(error)) from error
         finally:
             self._ingest.abandon()
         self.file_hash = Hash("sha256", self._blob.digest())

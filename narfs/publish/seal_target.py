@@ -11,7 +11,7 @@ from narfs.errors import Corrupt, NotFound
 from narfs.formats.compression import ZSTD_LEVEL, decoder
 from narfs.formats.seal import index_name, open_head, unseal
 from narfs.formats.signature import PublicKeys
-from narfs.publish.indexing import NO_INDEX, has_own_index, put_index
+from narfs.publish.indexing import NO_INDEX, damaged, has_own_index, put_index
 from narfs.publish.parcel import Parcel, publish, with_blob
 
 if TYPE_CHECKING:
@@ -145,8 +145,8 @@ class _LakeNar:
         decode.finish()
 
     def blame(self, found: str) -> Corrupt:
-        """Say that the lake has another NAR than it was signed for."""
-        return Corrupt(f"the NAR in {self.member.lake.url} is damaged: {found}")
+        """Say that the lake has another NAR than was signed."""
+        return damaged(self.member, found)
 
 
 async def _has_narinfo(lake: BinaryCache, narinfo: NarInfo, key: SecretKey) -> bool:

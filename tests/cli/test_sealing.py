@@ -76,3 +76,15 @@ def test_what_makes_no_sense_is_a_usage_error(program: Program, seal: list[str])
         code, _, complaint = program.run(*seal, *given)
         assert code == 2
         assert said in complaint
+
+
+def test_all_of_what_cannot_be_listed_is_refused(program: Program, seal: list[str]) -> None:
+    (program.home / "empty").mkdir()
+    for store, expected, said in (
+        ("http://127.0.0.1:9", 2, "http://127.0.0.1:9/: cannot list its *.narinfo: name the paths, or use --closure"),
+        (f"file://{program.home}/empty", 1, "cannot be used as a binary cache"),
+        (f"file://{program.home}/nothing", 1, "is its disk mounted, and is it a binary cache?"),
+    ):
+        code, _, complaint = program.run(*[store if part == program.lake.url else part for part in seal], "--all")
+        assert code == expected
+        assert said in complaint

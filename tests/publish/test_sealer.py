@@ -117,6 +117,8 @@ async def test_a_bad_nar_is_told_of_and_stops_only_what_refers_to_it(lake: Lake,
     in_place = {one.path: one.status for one in await seal_in_place(lake, bad, good, user)}
     assert in_place == {bad.path.path: "failed", good.path.path: "sealed", user.path.path: "sealed"}
     assert not index_file(lake, bad.narinfo).exists()
+    [told] = [one.error for one in await seal_in_place(lake, bad)]
+    assert f"the NAR in {lake.url} is damaged" in (told or "")
     report = {one.path: one for one in await copy(lake, tmp_path / "to", bad, good, user, lone)}
     assert report[good.path.path].status == "sealed"
     assert {one.status for one in report.values()} == {"sealed", "failed"}

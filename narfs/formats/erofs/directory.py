@@ -18,7 +18,7 @@ _DOTS: Final = (b".", b"..")
 
 
 def packed_bytes(names: list[bytes]) -> int:
-    """Tell the st_size of a directory with these names, sorted and without dots; 0.04 µs a name, 0.25 in a large one."""
+    """Tell the st_size of a directory with these names, sorted and without dots: 0.04 to 0.25 µs a name."""
     total = sum(map(len, names)) + DIRENT.size * (len(names) + 2) + 3
     if total <= BLOCK_BYTES:
         return total

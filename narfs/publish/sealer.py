@@ -98,8 +98,8 @@ async def seal_lake(
         elif index_to is not None:
             target = IndexLake(index_to, key)
         sealer = _Sealer(members, target, to, shard)
-        await sealer.run(progress)
-        await sealer.settle(patience_s)
+        meter = await sealer.run(progress)
+        await sealer.settle(patience_s, meter.subject("what other shards bring"))
     return sealer.report()
 
 
@@ -123,8 +123,8 @@ class _Sealer:
         """Tell what came of each path."""
         return SealReport(tuple(self._done[path] for path in self._order))
 
-    async def run(self, progress: Callable[[Progress], None]) -> None:
-        """Find out what is missing, and do it."""
+    async def run(self, progress: Callable[[Progress], None]) -> Meter:
+        """Find out what is missing, and do it; give what has counted it."""
         await for_each(self._order, self._look, at_once=_ASK_AT_ONCE)
         missing = [path for path in self._order if path not in self._done]
         meter = Meter(progress, sum(self._members[path].narinfo.nar_size for path in missing))
@@ -134,8 +134,9 @@ class _Sealer:
 
         # What a path waits for was begun before it, so it is never behind it in the queue: there is no deadlock.
         await for_each(missing, seal, at_once=os.cpu_count() or 1)
+        return meter
 
-    async def settle(self, patience_s: float) -> None:
+    async def settle(self, patience_s: float, advance: Callable[[int], None]) -> None:
         """Come back to what waits for other shards, until for so long nothing of theirs has come."""
         gives_up = trio.current_time() + patience_s
         while self._awaited:
@@ -147,6 +148,7 @@ class _Sealer:
             if ready:
                 gives_up = trio.current_time() + patience_s
             elif trio.current_time() < gives_up:
+                advance(0)  # tells what is waited for
                 await trio.sleep(patience_s / _QUESTIONS)
             else:
                 return

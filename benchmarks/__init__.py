@@ -12,5 +12,6 @@ nix         the real Nix on stores of our own
 sites       ways to give the kernel one tree: narfs, disk, squashfuse, bare pyfuse3
 bare        the bare pyfuse3 file system: what the library itself costs
 workloads   what is done to a tree: find, stat, read
+asking      what is asked of a transport, and what that costs
 ==========  ==================================================================================================
 """

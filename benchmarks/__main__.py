@@ -21,6 +21,10 @@ BENCHMARKS = {
     "b13": ("benchmarks.b13", "memory of the daemon per 100 k entries"),
     "b14": ("benchmarks.b14", "sealed reads, each digest compared, against none compared"),
     "p99": ("benchmarks.p99", "latency of warm reads while a NAR of 100 k files is ingested"),
+    "http-client": (
+        "benchmarks.http_client",
+        "requests and bytes per CPU second over HTTP: direct, httpx, obstore",
+    ),
     "s3-client": ("benchmarks.s3_client", "requests and bytes per CPU second from S3: obstore against httpx"),
     "erofs-image": ("benchmarks.erofs_image", "an EROFS image of 100 k entries, and one joined of ready parts"),
     "nar-parse": ("benchmarks.nar_parse", "NAR entries parsed a second"),

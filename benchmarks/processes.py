@@ -79,19 +79,20 @@ http {{
   access_log off; sendfile on; keepalive_requests 1000000; default_type application/octet-stream;
   client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
   uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
-  server {{ listen 127.0.0.1:{port}; root {root}; }}
+  server {{ listen 127.0.0.1:{port}{tls}; root {root}; }}
 }}
 """
 
 
 @contextmanager
-def nginx(root: Path, base: Path) -> Iterator[int]:
-    """Serve a folder over HTTP from a real nginx; yields its port."""
+def nginx(root: Path, base: Path, *, certificate: Path | None = None) -> Iterator[int]:
+    """Serve a folder from a real nginx, with TLS if it gets a certificate (and key) to show; yields its port."""
     base.mkdir(parents=True)
+    tls = f" ssl; ssl_certificate {certificate}; ssl_certificate_key {certificate}" if certificate else ""
     port = free_port()
     configuration, log = base / "nginx.conf", base / "log"
     user = "user root;\n" if os.geteuid() == 0 else ""  # its workers must get into a root's cache folder
-    configuration.write_text(user + _NGINX.format(base=base, root=root, port=port), encoding="utf-8")
+    configuration.write_text(user + _NGINX.format(base=base, root=root, port=port, tls=tls), encoding="utf-8")
     with child(("nginx", "-p", base, "-c", configuration), log=log) as process:
         wait_until(lambda: listens(port), process, log)
         yield port

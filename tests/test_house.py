@@ -34,6 +34,7 @@ OUTSIDE = {
     # package: the modules that may import it
     "pyfuse3": {"mount/fuse/"},
     "httpx": {"lake/"},
+    "h11": {"lake/direct.py"},
     "obstore": {"lake/s3"},
     "sqlite3": {"cache/catalog"},
     "zstandard": {"formats/", "lake/"},

@@ -10,8 +10,11 @@ s3                 S3Transport: a lake in a bucket, over obstore
 s3_address         which bucket, at which server; pure
 s3_identity        whose requests: the chain of AWS credentials
 s3_answer          what obstore's failures mean; pure
-client             the httpx client: certificates, netrc, proxies
-exchange           one question and its answer; the door where httpx's exceptions are translated
+client             LakeClient: whom to ask directly and whom through httpx; certificates, netrc, proxies
+direct             DirectClient: what is only read, over links and h11
+link               Link: one connection, TCP or TLS
+response           an answer whose body is still to be read
+exchange           one question and its answer; the door where what clients raise is translated
 body               ResumableBody: one object's bytes over as many answers as it takes
 answer             what an answer means: absent or in trouble, where its bytes belong; pure
 retry              whether and when to ask again; pure

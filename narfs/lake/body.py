@@ -20,13 +20,14 @@ import httpx
 
 from narfs.errors import Corrupt, NotFound, Unavailable
 from narfs.lake.answer import ObjectVersion, place_body
-from narfs.lake.exchange import FOREIGN
 from narfs.lake.pieces import Pieces
+from narfs.lake.response import FOREIGN
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from narfs.lake.exchange import Answer, Exchange
+    from narfs.lake.exchange import Exchange
+    from narfs.lake.response import Response
 
 REFRESHING_BYTES = 1024 * 1024
 
@@ -40,7 +41,7 @@ class ResumableBody:
         self._position = start
         self._end = end
         self._version: ObjectVersion | None = None
-        self._answer: Answer | None = None
+        self._answer: Response | None = None
         self._at = start
         """Offset of the next byte that the answer gives."""
         self._attempt = 1
@@ -118,7 +119,7 @@ class ResumableBody:
                 headers["If-Range"] = self._version.if_range
         return headers
 
-    def _begin(self, answer: Answer, asked: int) -> None:
+    def _begin(self, answer: Response, asked: int) -> None:
         encoding = answer.headers.get("content-encoding", "").strip().lower()
         if answer.status in (200, 206) and encoding not in ("", "identity"):
             raise Unavailable(

@@ -1,7 +1,11 @@
-"""The httpx client that the lakes of one process share: its connection pool, certificates and proxies.
+"""LakeClient: what the lakes of one process share to ask over HTTP: connections, certificates and proxies.
 
-HTTP/1.1 only: HTTP/2 in httpx is 3 to 5 times slower and its window allows 6.5 MB/s at 10 ms RTT. Proxies come from the
-environment (``http_proxy``, ``https_proxy``, ``all_proxy``, ``no_proxy``). Redirects are not followed here.
+What is only read is asked directly (``direct``). Uploads go through httpx, and so does everything where the
+environment names a proxy (``http_proxy``, ``https_proxy``, ``all_proxy``): httpx knows how to talk to one, and what
+``no_proxy`` means.
+
+HTTP/1.1 only: HTTP/2 in httpx is 3 to 5 times slower and its window allows 6.5 MB/s at 10 ms RTT. Redirects are not
+followed here.
 
 Certificate authorities: ``NIX_SSL_CERT_FILE``, else the setting, else ``SSL_CERT_FILE``, else the system's bundle, else
 the one that httpx brings. Credentials: the URL's own, else netrc by host name, sent with the first request.
@@ -11,17 +15,26 @@ from __future__ import annotations
 
 import netrc
 import ssl
+from base64 import b64encode
+from collections.abc import AsyncIterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import httpx
 
 from narfs import __version__
 from narfs.errors import UsageError
+from narfs.lake.direct import KEEP_ALIVE_S, DirectClient
+from narfs.lake.link import Dialler
+from narfs.lake.response import HttpxResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
+    from types import TracebackType
 
+    from narfs.lake.response import Response
     from narfs.lake.settings import LakeSettings
     from narfs.lake.store_url import StoreUrl
 
@@ -29,41 +42,92 @@ _SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
     "/nix/var/nix/profiles/default/etc/ssl/certs/ca-bundle.crt",
 )
-_KEEP_ALIVE_S = 55.0
-"""Below the 60 s after which common servers close, so that a request seldom meets a connection that is just closing."""
+_USER_AGENT = f"narfs/{__version__}"
 
 
-def make_client(settings: LakeSettings, *, tls: bool, environ: Mapping[str, str]) -> httpx.AsyncClient:
+class LakeClient:
+    """Asks over HTTP; a context manager that hangs up. ``proxied``: the schemes whose URLs may have a proxy."""
+
+    def __init__(self, direct: DirectClient, through: httpx.AsyncClient, proxied: frozenset[str]) -> None:
+        self.direct = direct
+        self.through = through
+        self.proxied = proxied
+
+    async def ask(
+        self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | AsyncIterable[bytes] | None = None
+    ) -> Response:
+        """Ask once and give the answer, whatever its status; FOREIGN if there is none."""
+        if content is None and url.partition(":")[0] not in self.proxied:
+            return await self.direct.ask(method, url, {"User-Agent": _USER_AGENT, **headers})
+        request = self.through.build_request(method, url, headers=headers, content=content)
+        if isinstance(content, AsyncIterable):
+            request.stream = _Upload(content)
+        return HttpxResponse(await self.through.send(request, stream=True))
+
+    async def __aenter__(self) -> Self:
+        await self.through.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.direct.close()
+        await self.through.__aexit__(kind, error, traceback)
+
+
+class _Upload(httpx.AsyncByteStream):
+    """Chunks as a body. httpx's own would leave a generator to the garbage collector when the connection breaks."""
+
+    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
+        self._chunks = chunks
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._chunks)
+
+
+def make_client(settings: LakeSettings, *, tls: bool, environ: Mapping[str, str]) -> LakeClient:
     """Make the client; the caller closes it. Certificates (20 ms) are loaded only for ``tls``: some lake is https."""
-    kept_alive = settings.short_requests + settings.long_bodies
+    # The transports bound what is in flight, so nothing ever waits for a connection.
+    kept = settings.short_requests + settings.long_bodies
+    context = _tls_context(settings, environ) if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    proxies = getproxies()
+    schemes = ("http", "https")
     try:
-        return httpx.AsyncClient(
-            verify=_tls_context(settings, environ) if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),
-            # The transports bound what is in flight, so nothing ever waits for the pool.
-            limits=httpx.Limits(
-                max_connections=None, max_keepalive_connections=kept_alive, keepalive_expiry=_KEEP_ALIVE_S
-            ),
+        through = httpx.AsyncClient(
+            verify=context,
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_S),
             timeout=httpx.Timeout(settings.stall_deadline_s, connect=settings.connect_deadline_s),
-            headers={"User-Agent": f"narfs/{__version__}"},
+            headers={"User-Agent": _USER_AGENT},
             follow_redirects=False,
             trust_env=True,
         )
     except (ValueError, httpx.InvalidURL) as error:
         raise UsageError(f"a proxy variable of the environment makes no sense: {error}") from error
+    return LakeClient(
+        DirectClient(Dialler(settings, context).dial, max_kept=kept),
+        through,
+        frozenset(scheme for scheme in schemes if proxies.get(scheme) or proxies.get("all")),
+    )
 
 
-def credentials(url: StoreUrl, settings: LakeSettings) -> httpx.Auth | None:
-    """Choose what to show to the lake at ``url``; UsageError if the netrc file cannot be read."""
-    if url.userinfo is not None:
-        return httpx.BasicAuth(*url.userinfo)
-    if settings.netrc_file is None:
+def credentials(url: StoreUrl, settings: LakeSettings) -> dict[str, str]:
+    """Give the headers that the lake at ``url`` is to see; UsageError if the netrc file cannot be read."""
+    found = url.userinfo or _netrc_login(urlsplit(str(url)).hostname or "", settings.netrc_file)
+    if found is None:
+        return {}
+    return {"Authorization": f"Basic {b64encode(':'.join(found).encode()).decode()}"}
+
+
+def _netrc_login(host: str, file: Path | None) -> tuple[str, str] | None:
+    if file is None:
         return None
     try:
-        return httpx.NetRCAuth(str(settings.netrc_file))
+        found = netrc.netrc(str(file)).authenticators(host)
     except FileNotFoundError:
         return None
     except (OSError, netrc.NetrcParseError, UnicodeDecodeError) as error:
-        raise UsageError(f"{settings.netrc_file}: cannot read the netrc file: {error}") from error
+        raise UsageError(f"{file}: cannot read the netrc file: {error}") from error
+    return (found[0], found[2]) if found and found[2] else None
 
 
 def certificate_bundle(settings: LakeSettings, environ: Mapping[str, str]) -> str | None:

@@ -1,4 +1,4 @@
-"""One question to an HTTP lake and its answer, and the door where what httpx raises becomes what narfs raises.
+"""One question to an HTTP lake and its answer, and the door where what clients raise becomes what narfs raises.
 
 Redirects are followed inside the lake's own origin only (scheme, host and port); one that leads elsewhere is Untrusted.
 A lake could otherwise point the daemon, which often runs as root inside somebody's network, at any host it can reach.
@@ -10,8 +10,7 @@ import logging
 import random
 import ssl
 import time
-from collections.abc import AsyncIterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin
 
@@ -21,68 +20,25 @@ import trio
 from narfs.errors import NarfsError, NotFound, TooSlow, Unavailable, Untrusted
 from narfs.lake.answer import MAX_ERROR_BODY_BYTES, means_absent
 from narfs.lake.client import credentials
+from narfs.lake.response import FOREIGN, BadStatusError
 from narfs.lake.retry import Failure, pause_before_retry
 from narfs.lake.transport import TransportCounters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
 
+    from narfs.lake.client import LakeClient
+    from narfs.lake.response import Response
     from narfs.lake.settings import LakeSettings
     from narfs.lake.store_url import StoreUrl
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-FOREIGN = (
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    httpx.StreamError,
-    OSError,  # with ssl.SSLError; httpx wraps those it knows of
-    trio.BrokenResourceError,
-    trio.ClosedResourceError,
-)
-"""Everything that httpx and what lies under it raise when a network or a server misbehaves."""
-
 _FINAL = (httpx.InvalidURL, httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.StreamError)
 _MAX_REDIRECTS = 5
-_CLOSE_DEADLINE_S = 1.0
 _USABLE = frozenset({200, 201, 202, 204, 206})
 _RANGE_UNSATISFIED = 416
-
-
-class Answer:
-    """A response and its body as it is sent. One task reads it; whoever has it closes it."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        self.status = response.status_code
-        self.headers: Mapping[str, str] = response.headers
-        self.response = response
-        self._body = response.aiter_raw()
-
-    async def next_chunk(self) -> bytes | None:
-        """Give the next bytes of the body as the network gave them; None at its end."""
-        return await anext(self._body, None)
-
-    async def read_up_to(self, max_bytes: int) -> bytes:
-        """Read the body; one that is longer than ``max_bytes`` is cut somewhere behind them."""
-        chunks, size = [], 0
-        while size <= max_bytes and (chunk := await self.next_chunk()) is not None:
-            chunks.append(chunk)
-            size += len(chunk)
-        return b"".join(chunks)
-
-    async def aclose(self) -> None:
-        """Let go; the connection is kept if the body was read to its end, else closed."""
-        if self.response.is_closed:
-            return
-        # aclose() would finish only the outermost of httpx's nested generators and leave five to the garbage collector.
-        # A read that is cancelled at once unwinds them all, and httpcore closes the connection on the way out.
-        with trio.CancelScope(shield=True) as scope, suppress(*FOREIGN):
-            scope.cancel()
-            while await self.next_chunk() is not None:
-                pass
-        with trio.CancelScope(shield=True, relative_deadline=_CLOSE_DEADLINE_S), suppress(*FOREIGN):
-            await self.response.aclose()
 
 
 class Exchange:
@@ -90,7 +46,7 @@ class Exchange:
 
     def __init__(
         self,
-        client: httpx.AsyncClient,
+        client: LakeClient,
         url: StoreUrl,
         settings: LakeSettings,
         *,
@@ -99,7 +55,7 @@ class Exchange:
     ) -> None:
         self._client = client
         self._url = url
-        self._auth = credentials(url, settings)
+        self._credentials = credentials(url, settings)
         self._attempts = settings.attempts
         self._jitter = jitter
         self._unix_time_s = unix_time_s
@@ -117,18 +73,15 @@ class Exchange:
         *,
         headers: Mapping[str, str],
         content: bytes | AsyncIterable[bytes] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Ask once and give an answer that is good (2xx, or 416 to a Range); the caller closes it.
 
         NotFound if the object is absent, Untrusted on a redirect to another origin, one of FOREIGN on everything else.
         """
         url = self.url_of(name)
         for _ in range(_MAX_REDIRECTS):
-            request = self._client.build_request(method, url, headers=headers, content=content)
-            if isinstance(content, AsyncIterable):
-                request.stream = _Upload(content)
             self.counters.requests += 1
-            answer = Answer(await self._client.send(request, auth=self._auth, stream=True))
+            answer = await self._client.ask(method, url, headers={**headers, **self._credentials}, content=content)
             if answer.status in _USABLE or (answer.status == _RANGE_UNSATISFIED and "Range" in headers):
                 return answer
             try:
@@ -142,7 +95,7 @@ class Exchange:
             url = self._redirected(url, location)
         if means_absent(answer.status, body, admitted=self.admitted):
             raise NotFound(f"{url}: is not there")
-        raise httpx.HTTPStatusError(f"answered {answer.status}", request=request, response=answer.response)
+        raise BadStatusError(answer.status, answer.headers.get("retry-after"))
 
     @asynccontextmanager
     async def answer(
@@ -152,7 +105,7 @@ class Exchange:
         *,
         headers: Mapping[str, str],
         content: bytes | AsyncIterable[bytes] | None = None,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[Response]:
         """Ask once, and close the answer afterwards."""
         answer = await self.ask(method, name, headers=headers, content=content)
         try:
@@ -195,31 +148,20 @@ class Exchange:
         return target
 
 
-class _Upload(httpx.AsyncByteStream):
-    """Chunks as a body. httpx's own would leave a generator to the garbage collector when the connection breaks."""
-
-    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
-        self._chunks = chunks
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._chunks)
-
-
 def translated(error: Exception, url: str) -> NarfsError:
     """Say what one of FOREIGN means. The one table of the HTTP lake."""
     if isinstance(error, httpx.TimeoutException):
         return TooSlow(f"{url}: {_reason(error)}")
-    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403, 407):
-        status = error.response.status_code
+    if isinstance(error, BadStatusError) and error.status in (401, 403, 407):
         return Unavailable(
-            f"{url}: answered {status}: check the credentials (netrc-file, or user:password@ in the URL)"
+            f"{url}: answered {error.status}: check the credentials (netrc-file, or user:password@ in the URL)"
         )
     return Unavailable(f"{url}: {_reason(error)}")
 
 
 def _failure(error: Exception) -> Failure:
-    if isinstance(error, httpx.HTTPStatusError):
-        return Failure(status=error.response.status_code, retry_after=error.response.headers.get("retry-after"))
+    if isinstance(error, BadStatusError):
+        return Failure(status=error.status, retry_after=error.retry_after)
     if isinstance(error, httpx.TimeoutException):
         return Failure(stalled=True)
     return Failure(final=isinstance(error, _FINAL) or _certificate_error(error) is not None)

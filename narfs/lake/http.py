@@ -12,16 +12,16 @@ import trio
 from narfs.errors import Corrupt, NotFound, TooSlow, Unavailable, UsageError
 from narfs.lake.body import PieceReader, ResumableBody
 from narfs.lake.content_encoding import ACCEPTED, decode
-from narfs.lake.exchange import FOREIGN, Exchange, translated
+from narfs.lake.exchange import Exchange, translated
 from narfs.lake.pieces import PIECE_BYTES
+from narfs.lake.response import FOREIGN
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START, ExactChunks, content_type
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable
     from typing import TypeVar
 
-    import httpx
-
+    from narfs.lake.client import LakeClient
     from narfs.lake.settings import LakeSettings
     from narfs.lake.store_url import StoreUrl
     from narfs.lake.transport import TransportStatistics
@@ -38,7 +38,7 @@ _WORTH_A_THREAD_BYTES = 64 * 1024
 class HttpTransport:
     """One lake over ``client``, which may be shared and is the caller's to close."""
 
-    def __init__(self, client: httpx.AsyncClient, url: StoreUrl, settings: LakeSettings) -> None:
+    def __init__(self, client: LakeClient, url: StoreUrl, settings: LakeSettings) -> None:
         self._exchange = Exchange(client, url, settings)
         self._short = trio.Semaphore(settings.short_requests, max_value=settings.short_requests)
         self._long = trio.Semaphore(settings.long_bodies, max_value=settings.long_bodies)

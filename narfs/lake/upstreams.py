@@ -33,9 +33,8 @@ from narfs.lake.store_url import S3_NEEDS, StoreUrl
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
-    import httpx
-
     from narfs.formats.narinfo import NarInfo
+    from narfs.lake.client import LakeClient
     from narfs.lake.transport import Transport, TransportStatistics
 
 _log = logging.getLogger(__name__)
@@ -245,7 +244,7 @@ async def open_lakes(urls: Iterable[str], settings: LakeSettings | None = None) 
                 await lake.aclose()
 
 
-def _transport(url: StoreUrl, settings: LakeSettings, client: httpx.AsyncClient) -> Transport:
+def _transport(url: StoreUrl, settings: LakeSettings, client: LakeClient) -> Transport:
     if url.is_file:
         return FileTransport(url, settings)
     if not url.is_s3:

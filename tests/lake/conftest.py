@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     import trio
 
 
-@pytest.fixture
-def server(nursery: trio.Nursery) -> FakeServer:
-    return FakeServer(nursery)
+@pytest.fixture(params=["direct", "proxied"])
+def server(nursery: trio.Nursery, request: pytest.FixtureRequest) -> FakeServer:
+    return FakeServer(nursery, proxied=request.param == "proxied")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """An HTTP server inside the test's own event loop: real HTTP over memory streams, no sockets, no real time.
 
-It is a network backend of httpcore, so everything above it is the real thing. It serves ``objects``, and each request
-may meet a *fault* first: a coroutine that answers in its own way (and returns True) or leaves it to the server (False).
+It dials links for the direct client and is a network backend of httpcore: everything above is the real thing. It serves
+``objects``, and each request may meet a *fault* first: a coroutine that answers in its own way (and returns True) or
+leaves it to the server (False).
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpcore
+import httpx
 import trio
 from httpcore._backends.trio import TrioStream
 from trio.testing import memory_stream_pair
 
-from narfs.lake.client import make_client
+from narfs.lake.client import LakeClient, make_client
+from narfs.lake.direct import DirectClient
 from narfs.lake.http import HttpTransport
+from narfs.lake.link import Link, Origin
 from narfs.lake.settings import LakeSettings
 from narfs.lake.store_url import StoreUrl
 from narfs.offsets import BlobOffset
@@ -24,10 +28,9 @@ from narfs.offsets import BlobOffset
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 
-    import httpx
-
     from narfs.lake.transport import Transport
 
+    MemoryStream = trio.StapledStream[trio.testing.MemorySendStream, trio.testing.MemoryReceiveStream]
     Fault = Callable[["Request", "Wire"], Awaitable[bool]]
 
 
@@ -73,6 +76,8 @@ class FakeServer(httpcore.AsyncNetworkBackend):
     objects: dict[str, bytes] = field(default_factory=dict)
     etags: dict[str, str] = field(default_factory=dict)
     ranges: bool = True
+    proxied: bool = False
+    """Whether clients ask as if there were a proxy: through httpx."""
     faults: list[Fault | None] = field(default_factory=list)
     """One for each request to come; None: none for that one."""
     always: Fault | None = None
@@ -84,10 +89,16 @@ class FakeServer(httpcore.AsyncNetworkBackend):
     open_connections: int = 0
 
     async def connect_tcp(self, *_args: Any, **_options: Any) -> httpcore.AsyncNetworkStream:
+        return _MemoryStream(await self.connected())
+
+    async def dial(self, origin: Origin) -> Link:
+        return MemoryLink(origin, await self.connected())
+
+    async def connected(self) -> MemoryStream:
         await trio.lowlevel.checkpoint()
         client, server = memory_stream_pair()
         self.nursery.start_soon(self._serve, server)
-        return _MemoryStream(client)
+        return client
 
     @property
     def asked(self) -> list[str]:
@@ -141,16 +152,43 @@ def transport(server: FakeServer, settings: LakeSettings | None = None, url: str
     return HttpTransport(client(server, settings), StoreUrl.parse(url), settings)
 
 
-def client(server: FakeServer, settings: LakeSettings) -> httpx.AsyncClient:
-    made: Any = make_client(settings, tls=False, environ={})
-    made._transport._pool = httpcore.AsyncConnectionPool(network_backend=server, max_connections=None)
-    made._mounts.clear()
-    return made  # type: ignore[no-any-return]  # Any, to reach the pool
+def client(server: FakeServer, settings: LakeSettings) -> LakeClient:
+    made = make_client(settings, tls=False, environ={})
+    through: Any = made.through
+    through._transport._pool = httpcore.AsyncConnectionPool(network_backend=server, max_connections=None)
+    through._mounts.clear()
+    return LakeClient(
+        DirectClient(server.dial, max_kept=3), made.through, frozenset({"http"} if server.proxied else ())
+    )
 
 
 class _MemoryStream(TrioStream):
     def get_extra_info(self, _info: str) -> None:
         """Know nothing: there is no socket."""
+
+
+class MemoryLink(Link):
+    """A link as patient as the default settings are."""
+
+    def __init__(self, origin: Origin, stream: MemoryStream) -> None:
+        self.origin = origin
+        self.stale = False
+        self._stream = stream
+
+    async def send(self, data: bytes) -> None:
+        await self._stream.send_all(data)
+
+    async def receive(self, max_bytes: int) -> bytes:
+        with trio.move_on_after(LakeSettings().stall_deadline_s):
+            return bytes(await self._stream.receive_some(max_bytes))
+        raise httpx.ReadTimeout("nothing came within the deadline")
+
+    def is_stale(self) -> bool:
+        return self.stale
+
+    def close(self) -> None:
+        self._stream.send_stream.close()
+        self._stream.receive_stream.close()
 
 
 async def _read_request(stream: trio.abc.Stream, bodies_until: list[int]) -> Request | None:

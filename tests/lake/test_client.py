@@ -35,7 +35,7 @@ async def test_netrc_credentials_are_sent_with_the_first_request_to_their_host_o
 
 
 def test_a_netrc_file_that_is_not_there_is_none_and_a_broken_one_is_named(tmp_path: Path) -> None:
-    assert credentials(LAKE, LakeSettings(netrc_file=tmp_path / "none")) is None
+    assert credentials(LAKE, LakeSettings(netrc_file=tmp_path / "none")) == {}
     (tmp_path / "netrc").write_text("machine\nlogin password machine what\n\xff")
     with pytest.raises(UsageError, match="netrc"):
         credentials(LAKE, LakeSettings(netrc_file=tmp_path / "netrc"))
@@ -54,6 +54,26 @@ def test_a_proxy_variable_that_makes_no_sense_is_a_usage_error(monkeypatch: pyte
     monkeypatch.setenv("http_proxy", "gopher://proxy.test")
     with pytest.raises(UsageError, match="proxy"):
         make_client(LakeSettings(), tls=False, environ={})
+
+
+async def test_the_proxy_of_the_environment_is_asked_and_its_exceptions_are_not(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bytes] = []
+
+    async def proxy(stream: trio.SocketStream) -> None:
+        asked.append(await stream.receive_some())
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx")
+        await stream.aclose()
+
+    listeners: list[trio.SocketListener] = await nursery.start(trio.serve_tcp, proxy, 0)
+    port = listeners[0].socket.getsockname()[1]
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("no_proxy", "localhost")
+    for host in ("far.test", f"localhost:{port}"):
+        async with make_client(LakeSettings(), tls=False, environ={}) as client:
+            assert await HttpTransport(client, StoreUrl.parse(f"http://{host}"), LakeSettings()).get("y", max_bytes=9)
+    assert [request.partition(b" HTTP")[0] for request in asked] == [b"GET http://far.test/y", b"GET /y"]
 
 
 @pytest.mark.parametrize("by", ["setting", "NIX_SSL_CERT_FILE", "SSL_CERT_FILE"])

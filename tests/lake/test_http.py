@@ -11,6 +11,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from narfs.errors import Corrupt, NotFound, Unavailable, Untrusted
+from narfs.lake.link import RECEIVE_BYTES
 from narfs.lake.settings import LakeSettings
 from narfs.offsets import BlobOffset
 from tests.lake.fake_server import (
@@ -47,7 +48,7 @@ async def test_a_stream_gives_pieces_of_up_to_1_mib_the_first_at_once(server: Fa
     async with lake.stream("nar/x.nar") as pieces:
         sizes = [len(piece) async for piece in pieces]
     assert sum(sizes) == len(BLOB)
-    assert sizes[0] <= 65_536
+    assert sizes[0] <= RECEIVE_BYTES
     assert max(sizes) <= 1024 * 1024
     assert len(sizes) < 12
     assert await stream_all(lake, "nar/x.nar", 4_999_000) == BLOB[4_999_000:]

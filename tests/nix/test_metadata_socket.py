@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
+
+from narfs.publish.nix_store import ValidPath, parse_path_info
+from tests.nix.newer import each_nix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.nix.lakes import Lakes
     from tests.nix.world import World
+
+pytestmark = each_nix
 
 SOCKET = "/run/nix.sock"
 STORE = ("--store", f"unix://{SOCKET}")
@@ -30,9 +34,8 @@ def opened(lakes: Lakes, machine: World) -> Iterator[World]:
         yield machine
 
 
-def by_path(told: str) -> dict[str, dict[str, object]]:
-    fields = ("path", "narHash", "narSize", "references", "deriver", "signatures", "ca")
-    return {info["path"]: {name: info.get(name) for name in fields} for info in json.loads(told)}
+def by_path(told: str) -> dict[str, ValidPath]:
+    return {info.path.path: info for info in parse_path_info(told.encode())}
 
 
 def test_nix_learns_all_that_the_lake_says(closed: World, lakes: Lakes) -> None:
@@ -41,7 +44,7 @@ def test_nix_learns_all_that_the_lake_says(closed: World, lakes: Lakes) -> None:
     told = by_path(closed.run(*command, *STORE))
     assert told == by_path(lakes.builder.run(*command, "--store", lake))
     assert told.keys() == lakes.nar_hashes.keys()
-    assert all(info["signatures"] for info in told.values())
+    assert all(info.signatures for info in told.values())
 
 
 def test_nix_lists_all_paths(closed: World, lakes: Lakes) -> None:

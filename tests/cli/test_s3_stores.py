@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from tests.cli.program import REPOSITORY, finish, needs_fuse
@@ -73,3 +74,31 @@ def test_without_obstore_it_says_what_to_install(program: Program) -> None:
     code, out, said = finish(program.start("push", "--to", "s3://any", "note", environ=environ))
     assert (code, out) == (2, b"")
     assert "pip install 'narfs[s3]'" in said
+
+
+def test_a_bucket_is_sealed_into_others_and_in_place(program: Program, s3_server: S3Server) -> None:
+    with_keys(program)
+    source = s3_server.bucket("unsealed")
+    program.lake.blob_file(program.library).write_bytes(b"damaged")
+    shutil.copytree(program.lake.directory, source, dirs_exist_ok=True)
+    key = program.home / "key"
+    key.write_text(program.lake.secret_key.to_text())
+    places = {name: s3_server.bucket(name) for name in ("indexes", "copies")}
+    keys = ("--trusted-public-keys", program.lake.trusted_public_keys, "--secret-key-file", str(key))
+    seal = ("seal", "--store", s3_server.url("unsealed", profile="builder"), *keys, "--json", "--all")
+
+    def summary(*arguments: str) -> dict[str, int]:
+        code, told, said = program.run(*seal, *arguments)
+        assert (code, said) == (1, "")
+        found: dict[str, int] = json.loads(told)["summary"]
+        return {status: count for status, count in found.items() if count}
+
+    index = f"{program.tool.path.hash_part}.narfs"
+    assert summary("--index-to", s3_server.url("indexes", profile="builder")) == {"sealed": 1, "failed": 1}
+    assert {file.name for file in places["indexes"].glob("*.n*")} == {index}
+    assert summary("--to", s3_server.url("copies", profile="builder")) == {"failed": 2}
+    assert not list(places["copies"].glob("*.narinfo"))
+    assert not list(source.glob("*.narfs"))
+    assert summary() == {"sealed": 1, "failed": 1}
+    assert (source / index).exists()
+    assert summary() == {"present": 1, "failed": 1}

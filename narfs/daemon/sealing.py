@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from narfs.daemon.event_loop import most_telling
 from narfs.daemon.pushing import read_key
 from narfs.daemon.selection import PathName
-from narfs.engine.store import open_store
+from narfs.engine.store import open_store, open_workers
 from narfs.engine.trust import TrustPolicy
 from narfs.errors import NarfsError, UsageError
 from narfs.lake.settings import LakeSettings
@@ -61,7 +61,8 @@ async def run_seal(config: Config, request: SealRequest, progress: Callable[[Pro
         async with (
             open_lakes(config.store, settings) as lakes,
             open_lakes([url for url in (request.to, request.index_to) if url is not None], settings) as written,
-            open_store(lakes, None, trust, worker_count=1) as store,
+            open_workers(1) as workers,
+            open_store(lakes, None, trust, workers) as store,
         ):
             names = [PathName.parse(argument) for argument in request.arguments]
             if request.everything:

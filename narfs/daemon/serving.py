@@ -151,7 +151,7 @@ def _warnings(session: Session) -> list[str]:
     ]
     for warning in warnings:
         log.warning("%s", warning)
-    return warnings if session.cache_trouble is None else [*warnings, session.cache_trouble]
+    return warnings if session.household.cache_trouble is None else [*warnings, session.household.cache_trouble]
 
 
 def _nix_socket(task: Task, known: KnownPaths) -> AbstractAsyncContextManager[None]:

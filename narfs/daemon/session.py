@@ -1,4 +1,4 @@
-"""Session: lakes, cache and Store of one Config, opened in this order and closed in the other."""
+"""Session: lakes and Store of one Config, over a Household: what all sessions of a process share, cache and workers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio
 from narfs.cache.chunk_cache import ChunkCache
 from narfs.daemon.event_loop import most_telling
 from narfs.engine.closure import describe_all
-from narfs.engine.store import open_store
+from narfs.engine.store import open_store, open_workers
 from narfs.engine.trust import TrustPolicy
 from narfs.errors import CacheHeld, CacheUnusable
 from narfs.lake.settings import LakeSettings
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from narfs.daemon.selection import PathName, Selection
     from narfs.engine.means import Described
     from narfs.engine.store import Store
+    from narfs.engine.workers import Workers
     from narfs.formats.store_path import StorePath
     from narfs.lake.upstreams import Upstreams
 
@@ -34,15 +35,28 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
-    """What serves, open. ``cache`` is None when everything is served uncached."""
+class Household:
+    """What is opened once in a process. ``cache`` is None when everything is served uncached."""
 
-    config: Config
-    lakes: Upstreams
     cache: ChunkCache | None
-    store: Store
     cache_trouble: str | None
     """Why there is no cache, if it was to be one and failed."""
+    workers: Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What serves, open."""
+
+    config: Config
+    household: Household
+    lakes: Upstreams
+    store: Store
+
+    @property
+    def cache(self) -> ChunkCache | None:
+        """The household's."""
+        return self.household.cache
 
     async def describe(self, name: PathName) -> Described:
         """Give the trusted narinfo of what somebody named."""
@@ -64,8 +78,16 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]) -> AsyncIterator[Session]:
-    """Open everything; a cache that fails is done without. CacheHeld if it is another's and that is refused."""
+async def open_household(config: Config, *, if_held: Literal["refuse", "uncached"]) -> AsyncIterator[Household]:
+    """Open it; a cache that fails is done without. CacheHeld if it is another's and that is refused."""
+    async with AsyncExitStack() as opened:
+        cache, trouble = await _open_cache(config, opened, if_held)
+        yield Household(cache, trouble, await opened.enter_async_context(open_workers(os.cpu_count() or 1)))
+
+
+@asynccontextmanager
+async def open_session_in(household: Household, config: Config) -> AsyncIterator[Session]:
+    """Open the lakes of ``config``, and a Store over them."""
     settings = LakeSettings(
         stall_deadline_s=config.stall_deadline_s,
         negative_ttl_s=config.negative_ttl_s,
@@ -73,12 +95,22 @@ async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]
         ssl_cert_file=config.ssl_cert_file,
     )
     trust = TrustPolicy(config.trusted_public_keys, config.verify, config.trusted_index_keys)
+    async with (
+        open_lakes(config.store, settings) as lakes,
+        open_store(lakes, household.cache, trust, household.workers) as store,
+    ):
+        yield Session(config, household, lakes, store)
+
+
+@asynccontextmanager
+async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]) -> AsyncIterator[Session]:
+    """Open everything for one Config."""
     try:
-        async with AsyncExitStack() as opened:
-            lakes = await opened.enter_async_context(open_lakes(config.store, settings))
-            cache, trouble = await _open_cache(config, opened, if_held)
-            store = await opened.enter_async_context(open_store(lakes, cache, trust, worker_count=os.cpu_count() or 1))
-            yield Session(config, lakes, cache, store, trouble)
+        async with (
+            open_household(config, if_held=if_held) as household,
+            open_session_in(household, config) as session,
+        ):
+            yield session
     except BaseExceptionGroup as group:
         # The nurseries inside are no business of the caller's: he gets the failure that he can catch by name.
         raise most_telling(group) from group

@@ -136,14 +136,24 @@ class Store:
 
 
 @asynccontextmanager
-async def open_store(
-    upstreams: Upstreams, cache: ChunkCache | None, trust: TrustPolicy, *, worker_count: int
-) -> AsyncIterator[Store]:
-    """Open an engine over lakes and a cache that the caller closes afterwards; all its work ends with the block."""
+async def open_workers(count: int) -> AsyncIterator[Workers]:
+    """Open a pool of worker processes, which several stores may share; none is started before it has work."""
     async with trio.open_nursery() as nursery:
-        workers = Workers(nursery, worker_count)
+        workers = Workers(nursery, count)
+        try:
+            yield workers
+        finally:
+            workers.close()
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_store(
+    upstreams: Upstreams, cache: ChunkCache | None, trust: TrustPolicy, workers: Workers
+) -> AsyncIterator[Store]:
+    """Open an engine over what the caller closes afterwards; all its work ends with the block."""
+    async with trio.open_nursery() as nursery:
         try:
             yield Store(Means(nursery, upstreams, cache, workers, trust))
         finally:
-            workers.close()
             nursery.cancel_scope.cancel()

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from narfs.cache.chunk_cache import ChunkCache
-from narfs.engine.store import Store, open_store
+from narfs.engine.store import Store, open_store, open_workers
 from narfs.engine.trust import TrustPolicy, Verify
 from narfs.formats.listing import Kind
 from narfs.formats.signature import PublicKeys
@@ -62,7 +62,8 @@ class House:
                     self.cache_directory, budget_bytes=budget_bytes, keep_free_bytes=0, nursery=nursery
                 )
                 opened.push_async_callback(cache.aclose)
-            yield await opened.enter_async_context(open_store(lakes, cache, policy, worker_count=2))
+            workers = await opened.enter_async_context(open_workers(2))
+            yield await opened.enter_async_context(open_store(lakes, cache, policy, workers))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import trio
 
 from narfs.cache.chunk_cache import ChunkCache
 from narfs.engine.closure import describe_all
-from narfs.engine.store import Store, open_store
+from narfs.engine.store import Store, open_store, open_workers
 from narfs.engine.trust import TrustPolicy, Verify
 from narfs.formats.signature import PublicKeys
 from narfs.lake.settings import LakeSettings
@@ -68,7 +68,8 @@ class House:
                 cache or self.directory / "cache", budget_bytes=budget_bytes, keep_free_bytes=0, nursery=nursery
             )
             opened.push_async_callback(chunks.aclose)
-            store = await opened.enter_async_context(open_store(lakes, chunks, trust, worker_count=2))
+            workers = await opened.enter_async_context(open_workers(2))
+            store = await opened.enter_async_context(open_store(lakes, chunks, trust, workers))
             view = View(closed=False)
             if paths is not None:
                 members = await describe_all(store, paths, closure=False, allow_missing=False)

@@ -26,6 +26,8 @@ COMMANDS = {
     "ls": ("inspect", "List a store path without mounting it."),
     "cat": ("inspect", "Write a file of a store path to standard output."),
     "info": ("inspect", "Say what the stores know of a path, and who signed it."),
+    "daemon": ("daemon", "Serve many views from one process."),
+    "view": ("daemon", "Make, list and remove the views of the daemon."),
     "status": ("status", "Say what the mounts fetched, served and verified."),
     "push": ("push", "Bring files or Nix store paths into a store."),
     "registration": ("nix", "Write what Nix has to be told of paths that it finds in its store."),

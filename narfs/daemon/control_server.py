@@ -1,54 +1,72 @@
-"""The answering side of the control socket."""
+"""The answering side of the control sockets."""
 
 from __future__ import annotations
 
 import json
 import logging
 import os
+import socket
+import struct
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from narfs.daemon.control import DEADLINE_S, REQUEST_MAX_BYTES, VERSION, socket_path
-from narfs.daemon.directories import private_directory
+from narfs.daemon.control import DEADLINE_S, REQUEST_MAX_BYTES, VERSION, kind_of
 from narfs.daemon.unix_socket import listening_socket
-from narfs.errors import NarfsError
+from narfs.errors import NarfsError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_PART_BYTES = 4096
+_PART_BYTES = 64 * 1024
+_CLIENTS_MAX = 64
+"""Connections served at once; more wait in the kernel, where they hold nothing of ours."""
+_STRANGERS_MAX_BYTES = 64 * 1024
+"""Of a request by somebody who may only look: 64 of them hold 4 MiB."""
+_CREDENTIALS = struct.Struct("3i")
+"""struct ucred of SO_PEERCRED: unix(7)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What a socket can be asked for. ``do`` takes the arguments, raises NarfsError, gives what JSON can hold."""
+
+    do: Callable[[Mapping[str, Any]], Awaitable[object]]
+    for_everybody: bool = False
+    """Also for users who may connect and are neither root nor the one this process runs as."""
 
 
 @asynccontextmanager
 async def listening(
-    directory: Path, mountpoint: str, operations: Mapping[str, Callable[[], object]]
-) -> AsyncIterator[Path]:
-    """Answer requests while the block runs; gives the socket's path, which is removed at the end.
-
-    An operation answers at once, with a value that JSON can hold; what takes time it only sets in motion.
-    """
-    path = socket_path(private_directory(directory), mountpoint, os.getpid())
-    async with listening_socket(path, 0o600) as listener, trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, partial(_answer, operations=operations), [listener])
-        yield path
+    path: Path, operations: Mapping[str, Operation], *, mode: int = 0o600, group: int = -1
+) -> AsyncIterator[None]:
+    """Answer requests at ``path`` while the block runs; the socket is removed at the end."""
+    async with listening_socket(path, mode, group) as listener, trio.open_nursery() as nursery:
+        serve = partial(_serve, operations=operations, places=trio.Semaphore(_CLIENTS_MAX))
+        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        yield
         nursery.cancel_scope.cancel()
 
 
-async def _answer(stream: trio.SocketStream, operations: Mapping[str, Callable[[], object]]) -> None:
-    """Answer one request; a peer that is slow, gone or talks nonsense costs nobody else anything."""
+async def _serve(stream: trio.SocketStream, operations: Mapping[str, Operation], places: trio.Semaphore) -> None:
+    """Answer one client; one that is slow, gone or talks nonsense costs nobody else anything."""
     try:
-        with trio.fail_after(DEADLINE_S):
-            request = await _read_line(stream)
-        reply = _reply(request, operations)
-        # Shielded: ``unmount`` has just cancelled us, and its answer comes first.
-        with trio.fail_after(DEADLINE_S, shield=True):
-            await stream.send_all(json.dumps({"version": VERSION, **reply}).encode() + b"\n")
+        async with places:
+            may_do_all = _may_do_all(stream)
+            lines = _Lines(stream, REQUEST_MAX_BYTES if may_do_all else _STRANGERS_MAX_BYTES)
+            while (line := await lines.next()) is not None:
+                reply = await _reply(line, operations, lines.limit, may_do_all)
+                # Shielded: ``unmount`` has just cancelled us, and its answer comes first.
+                with trio.fail_after(DEADLINE_S, shield=True):
+                    await stream.send_all(json.dumps({"version": VERSION, **reply}).encode() + b"\n")
+                if len(line) > lines.limit:
+                    return
     except trio.TooSlowError:
         log.debug("a control client was too slow")
     except trio.BrokenResourceError:
@@ -57,29 +75,64 @@ async def _answer(stream: trio.SocketStream, operations: Mapping[str, Callable[[
         await trio.aclose_forcefully(stream)
 
 
-async def _read_line(stream: trio.SocketStream) -> bytes:
-    line = bytearray()
-    while not line.endswith(b"\n") and len(line) <= REQUEST_MAX_BYTES:
-        part = await stream.receive_some(_PART_BYTES)
-        if not part:
-            break
-        line += part
-    return bytes(line)
+class _Lines:
+    """What a client says, line by line, each within the deadline."""
+
+    def __init__(self, stream: trio.SocketStream, limit: int) -> None:
+        self.limit = limit
+        self._stream = stream
+        self._heard = bytearray()
+
+    async def next(self) -> bytes | None:
+        """Give a line, at most one byte longer than allowed; None at the end. TooSlowError."""
+        with trio.fail_after(DEADLINE_S):
+            searched = 0
+            while (end := self._heard.find(b"\n", searched)) < 0 and len(self._heard) <= self.limit:
+                searched = len(self._heard)
+                part = await self._stream.receive_some(_PART_BYTES)
+                if not part:
+                    return bytes(self._heard) or None
+                self._heard += part
+        length = self.limit + 1 if end < 0 else end + 1
+        line = bytes(self._heard[:length])
+        del self._heard[:length]
+        return line
 
 
-def _reply(line: bytes, operations: Mapping[str, Callable[[], object]]) -> dict[str, object]:
-    if len(line) > REQUEST_MAX_BYTES:
-        return {"error": f"a request is at most {REQUEST_MAX_BYTES} bytes"}
+def _may_do_all(stream: trio.SocketStream) -> bool:
+    told = stream.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    _, user, _ = _CREDENTIALS.unpack(told)
+    return user in (0, os.geteuid())
+
+
+async def _reply(line: bytes, operations: Mapping[str, Operation], limit: int, may_do_all: bool) -> dict[str, object]:
+    try:
+        operation, arguments = _request_in(line, operations, limit, may_do_all)
+        return {"answer": await operation.do(arguments)}
+    except NarfsError as error:
+        return {"error": str(error), "kind": kind_of(error)}
+    except Exception:
+        log.exception("a bug in narfs")
+        return {"error": "a bug in narfs; its log tells more", "kind": "failed"}
+
+
+def _request_in(
+    line: bytes, operations: Mapping[str, Operation], limit: int, may_do_all: bool
+) -> tuple[Operation, Mapping[str, Any]]:
+    """Read a request; UsageError if it is none, or none for whoever asks."""
+    if len(line) > limit:
+        raise UsageError(f"a request is at most {limit} bytes")
     try:
         request = json.loads(line)
-    except ValueError:
-        return {"error": "not a line of JSON"}
+    except (ValueError, RecursionError) as error:
+        raise UsageError("not a line of JSON") from error
     if not isinstance(request, dict) or request.get("version") != VERSION:
-        return {"error": f"this narfs speaks version {VERSION}"}
-    operation = operations.get(str(request.get("operation")))
-    if operation is None:
-        return {"error": f"unknown operation; known are {', '.join(sorted(operations))}"}
-    try:
-        return {"answer": operation()}
-    except NarfsError as error:
-        return {"error": str(error)}
+        raise UsageError(f"this narfs speaks version {VERSION}")
+    name, arguments = str(request.get("operation")), request.get("arguments", {})
+    if (operation := operations.get(name)) is None:
+        raise UsageError(f"unknown operation; known are {', '.join(sorted(operations))}")
+    if not isinstance(arguments, dict):
+        raise UsageError("arguments: expected an object")
+    if not may_do_all and not operation.for_everybody:
+        raise UsageError(f"{name}: only for root and the user whose daemon this is")
+    return operation, arguments

@@ -34,6 +34,13 @@ def log_directory(environ: Mapping[str, str]) -> Path:
     return _place(environ, "XDG_STATE_HOME", root="/var/log", home=".local/state")
 
 
+def state_directory(environ: Mapping[str, str]) -> Path:
+    """Where a daemon keeps what it is to make again after a restart."""
+    if named := environ.get("STATE_DIRECTORY"):  # systemd's own word for it: systemd.exec(5)
+        return Path(named.partition(":")[0])
+    return _place(environ, "XDG_STATE_HOME", root="/var/lib", home=".local/state")
+
+
 def config_file(environ: Mapping[str, str]) -> Path:
     """Where the user's own configuration file may be."""
     named = environ.get("XDG_CONFIG_HOME", "")

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from narfs.daemon import event_loop, status
-from narfs.daemon.control_server import listening
+from narfs.daemon.control import socket_path
+from narfs.daemon.control_server import Operation, listening
+from narfs.daemon.directories import private_directory
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.session import open_session
@@ -81,11 +83,11 @@ _FOR_OTHERS = frozenset({"defaults", "ro", "nosuid", "nodev", "auto", "noauto", 
 
 def run(task: Task, announcer: Announcer) -> None:
     """Serve in an event loop of one's own."""
-    _take_all_descriptors()
+    take_all_descriptors()
     event_loop.run(partial(serve, task, announcer))
 
 
-def _take_all_descriptors() -> None:
+def take_all_descriptors() -> None:
     """Raise the soft limit of open files, 1024 in most places for the sake of select(2), to the hard one.
 
     The cache alone keeps two for each of 256 NARs; lakes, workers and the control socket come to that.
@@ -115,15 +117,22 @@ async def serve(task: Task, announcer: Announcer) -> None:
             known = OpenSet(session.store) if members is None else ClosedSet(member.narinfo for member in members)
             handlers: list[Handlers] = []
 
-            def tell_status() -> object:
+            async def tell_status(_: object) -> object:
                 return status.as_json(status.take(task, session, view, handlers, started=started))
 
+            async def tell_registration(_: object) -> object:
+                return registration(known.everything())
+
+            async def unmount(_: object) -> None:
+                nursery.cancel_scope.cancel()
+
             operations = {
-                "status": tell_status,
-                "registration": lambda: registration(known.everything()),
-                "unmount": nursery.cancel_scope.cancel,
+                "status": Operation(tell_status),
+                "registration": Operation(tell_registration),
+                "unmount": Operation(unmount),
             }
-            async with listening(task.runtime, task.label, operations), _nix_socket(task, known):
+            path = socket_path(private_directory(task.runtime), task.label, os.getpid())
+            async with listening(path, operations), _nix_socket(task, known):
 
                 def ready(serving: Handlers) -> None:
                     handlers.append(serving)

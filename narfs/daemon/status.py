@@ -17,12 +17,13 @@ from narfs.lake.store_url import StoreUrl
 from narfs.lake.upstreams import UpstreamsStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from narfs.cache.chunk_cache import CacheStatistics
     from narfs.daemon.config import Config
     from narfs.daemon.serving import Task
-    from narfs.daemon.session import Session
+    from narfs.daemon.session import Household, Session
     from narfs.engine.store import StoreStatistics
     from narfs.mount.fuse import Handlers, MountStatistics
     from narfs.mount.view import View
@@ -85,6 +86,37 @@ class Status:
     """Each lake's own counts under its URL in ``lakes.lakes``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A process with many Views."""
+
+    pid: int
+    version: str
+    uptime_s: float
+    cache_dir: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionStatus:
+    """What Views with the same stores and keys share."""
+
+    serves: Serves
+    engine: StoreStatistics
+    lakes: UpstreamsStatistics
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStatus:
+    """Everything of a daemon; ``views`` are their facts."""
+
+    daemon: Daemon
+    summary: Summary
+    views: tuple[Mapping[str, object], ...]
+    requests: MountStatistics
+    sessions: tuple[SessionStatus, ...]
+    cache: CacheStatistics | None
+
+
 def serves(config: Config) -> dict[str, object]:
     """Give the JSON form of what a process with this configuration serves."""
     told: dict[str, object] = as_json(_serves(config))
@@ -111,7 +143,7 @@ def take(task: Task, session: Session, view: View, handlers: Sequence[Handlers],
     return Status(
         mount=mount,
         serves=_serves(session.config),
-        summary=summarize(requests, cache, lakes),
+        summary=summarize(requests, cache, [lakes]),
         requests=requests,
         engine=session.store.statistics(),
         cache=cache,
@@ -119,9 +151,35 @@ def take(task: Task, session: Session, view: View, handlers: Sequence[Handlers],
     )
 
 
-def summarize(requests: MountStatistics | None, cache: CacheStatistics | None, lakes: UpstreamsStatistics) -> Summary:
+def take_daemon(
+    household: Household,
+    requests: MountStatistics,
+    views: Iterable[Mapping[str, object]],
+    sessions: Iterable[Session],
+    *,
+    cache_dir: Path,
+    started: float,
+) -> DaemonStatus:
+    """Ask every room of a daemon."""
+    asked = [SessionStatus(_serves(one.config), one.store.statistics(), one.lakes.statistics()) for one in sessions]
+    cache = None if household.cache is None else household.cache.statistics()
+    return DaemonStatus(
+        daemon=Daemon(
+            os.getpid(), __version__, round(time.time() - started, 3), None if cache is None else str(cache_dir)
+        ),
+        summary=summarize(requests, cache, [one.lakes for one in asked]),
+        views=tuple(views),
+        requests=requests,
+        sessions=tuple(asked),
+        cache=cache,
+    )
+
+
+def summarize(
+    requests: MountStatistics | None, cache: CacheStatistics | None, lakes: Iterable[UpstreamsStatistics]
+) -> Summary:
     """Derive what people ask for."""
-    transports = [transport for _, transport in lakes.lakes]
+    transports = [transport for each in lakes for _, transport in each.lakes]
     looked_up = 0 if cache is None else cache.hits + cache.misses
     failures = {} if requests is None else requests.failures
     return Summary(

@@ -16,14 +16,18 @@ _BACKLOG = 64
 
 
 @asynccontextmanager
-async def listening_socket(path: Path, mode: int) -> AsyncIterator[trio.SocketListener]:
-    """Listen at ``path``, in place of what is there, and remove it at the end. OSError if that cannot be."""
+async def listening_socket(path: Path, mode: int, group: int = -1) -> AsyncIterator[trio.SocketListener]:
+    """Listen at ``path``, in place of what is there, and remove it at the end. OSError if that cannot be.
+
+    ``group`` is the one that the group's part of ``mode`` is about; -1: the process's own.
+    """
     unborn = path.with_suffix(".new")
     with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
         _hide(unborn)
         await listener.bind(os.fspath(unborn))
         listener.listen(_BACKLOG)
         # Visible only now: whoever is refused by a socket takes its process for dead and removes it.
+        os.chown(unborn, -1, group)
         ours = _show(unborn, path, mode)
         try:
             yield trio.SocketListener(listener)

@@ -1,0 +1,225 @@
+"""``narfs daemon``: many Views in one process, made and removed over the control socket.
+
+::
+
+    RUNTIME/control.sock         who may connect, its mode says; who may do what, the peer's user
+    RUNTIME/private/stage        the one FUSE mount: a directory for each View, entered by root only
+    STATE/views/NAME.json        what to make again after a restart
+
+It is built of what ``narfs mount`` is built of; the difference is that nothing is on its stage when the curtain rises.
+"""
+
+from __future__ import annotations
+
+import gc
+import grp
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from narfs.daemon import control, event_loop, status
+from narfs.daemon.control_server import Operation, listening
+from narfs.daemon.directories import private_directory
+from narfs.daemon.readiness import notify_systemd
+from narfs.daemon.serving import take_all_descriptors
+from narfs.daemon.session import open_household
+from narfs.daemon.views import keeper
+from narfs.daemon.views.keeper import Views
+from narfs.daemon.views.sessions import Sessions
+from narfs.errors import NarfsError, Unavailable, UsageError
+from narfs.mount.fuse import Stage, serve_mount
+from narfs.mount.mountpoint import detach, mounted_at
+from narfs.mount.options import MountOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from narfs.daemon.config import Config
+    from narfs.daemon.readiness import Announcer
+    from narfs.daemon.session import Household
+    from narfs.mount.fuse import Handlers
+
+log = logging.getLogger(__name__)
+
+_LOOK_ONLY = frozenset({"status", "view-list", "view-report"})
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonTask:
+    """What a daemon is for. ``load`` reads the configuration, again when it is told to reload."""
+
+    load: Callable[[], Config]
+    runtime: Path
+    state: Path
+    environ: Mapping[str, str]
+    group: int = -1
+    """Members of this group may connect, and look; -1: nobody but the user himself."""
+
+    @property
+    def socket(self) -> Path:
+        """Where the daemon is asked."""
+        return self.runtime / control.DAEMON_SOCKET
+
+
+def group_of(name: str | None) -> int:
+    """Give the number of a group; -1 for none, UsageError if there is none of that name."""
+    if name is None:
+        return -1
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise UsageError(f"--group: there is no group {name}") from None
+
+
+def run(task: DaemonTask, announcer: Announcer) -> None:
+    """Serve in an event loop of one's own."""
+    take_all_descriptors()
+    event_loop.run(partial(serve, task, announcer))
+
+
+async def serve(task: DaemonTask, announcer: Announcer) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    daemon = _Daemon(task)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(daemon.hear_signals, nursery.cancel_scope)
+        await daemon.serve(announcer)
+        nursery.cancel_scope.cancel()
+
+
+class _Daemon:
+    def __init__(self, task: DaemonTask) -> None:
+        self._task = task
+        self._config = task.load()
+        self._started = time.time()
+        self._handlers: Handlers | None = None
+
+    async def hear_signals(self, serving: trio.CancelScope) -> None:
+        """End, or read the configuration again."""
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    self._reload()
+                    continue
+                log.info("%s: ending", signal.Signals(number).name)
+                notify_systemd("STOPPING=1", self._task.environ)
+                serving.cancel()
+                return
+
+    async def serve(self, announcer: Announcer) -> None:
+        """Open everything, make the Views that are kept on disk, and serve."""
+        task = self._task
+        home = await self._home()
+        for directory in (task.state, task.state / "views"):
+            private_directory(directory)
+        async with open_household(self._config, if_held="refuse") as household, trio.open_nursery() as work:
+            stage = Stage(owner=(os.geteuid(), os.getegid()))
+            sessions = Sessions(household, work)
+            views = Views(
+                stage,
+                sessions,
+                home=home,
+                state=task.state / "views",
+                nursery=work,
+                config=lambda: self._config,
+            )
+            operations = {
+                name: Operation(_as_json(do), for_everybody=name in _LOOK_ONLY)
+                for name, do in {"status": self._status(household, views, sessions), **keeper.operations(views)}.items()
+            }
+            mode = 0o600 if task.group < 0 else 0o660
+
+            async def open_doors(handlers: Handlers) -> None:
+                self._handlers = handlers
+                warnings = await views.restore()
+                for warning in warnings:
+                    log.warning("%s", warning)
+                work.start_soon(_feed_watchdog, task.environ)
+                gc.freeze()
+                log.info("serving %d views; asked at %s", len(views.kept), task.socket)
+                announcer.ready([*warnings, *([household.cache_trouble] if household.cache_trouble else [])])
+
+            try:
+                async with listening(task.socket, operations, mode=mode, group=task.group):
+                    await serve_mount(
+                        stage,
+                        home,
+                        options=MountOptions.for_this_user(),
+                        on_ready=lambda handlers: work.start_soon(open_doors, handlers),
+                    )
+            finally:
+                with trio.CancelScope(shield=True):
+                    await views.close()
+            work.cancel_scope.cancel()
+
+    async def _home(self) -> Path:
+        """Make the directory of the one mount; UsageError if another daemon has it."""
+        runtime = self._task.runtime
+        runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+        if self._task.socket.exists():
+            try:
+                await trio.to_thread.run_sync(control.ask, self._task.socket, "status")
+            except NarfsError as error:
+                log.debug("the socket of a daemon before: %s", error)
+            else:
+                raise UsageError(f"{self._task.socket}: a daemon of narfs answers there already")
+        home = private_directory(runtime / "private") / "stage"
+        place = os.path.realpath(home.parent) + "/stage"  # noqa: ASYNC240
+        with open("/proc/self/mountinfo", encoding="latin-1") as mountinfo:  # noqa: ASYNC230, PTH123
+            if mounted_at(mountinfo.read(), place) is not None:
+                await detach(home)  # of a daemon that was killed
+        home.mkdir(exist_ok=True)
+        return home
+
+    def _reload(self) -> None:
+        """Take a new configuration for the Views to come; those that are there keep theirs."""
+        environ = self._task.environ
+        notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", environ)
+        try:
+            self._config = self._task.load()
+        except NarfsError as error:
+            log.error("reload: %s; going on with the configuration of before", error)  # noqa: TRY400
+        else:
+            log.info("configuration read again; it counts for new views")
+        notify_systemd("READY=1", environ)
+
+    def _status(self, household: Household, views: Views, sessions: Sessions) -> Callable[[object], Awaitable[object]]:
+        async def tell(_: object) -> object:
+            if self._handlers is None:
+                raise Unavailable("the daemon is starting")
+            return status.take_daemon(
+                household,
+                self._handlers.statistics(),
+                [kept.facts() for kept in views.kept],
+                sessions.open,
+                cache_dir=self._config.cache_dir,
+                started=self._started,
+            )
+
+        return tell
+
+
+def _as_json(do: Callable[[Mapping[str, Any]], Awaitable[object]]) -> Callable[[Mapping[str, Any]], Awaitable[object]]:
+    async def answer(arguments: Mapping[str, Any]) -> object:
+        return status.as_json(await do(arguments))
+
+    return answer
+
+
+async def _feed_watchdog(environ: Mapping[str, str]) -> None:
+    """Tell the service manager that the event loop turns, twice as often as it wants to hear; sd_watchdog_enabled(3).
+
+    Ends at once if it does not want to.
+    """
+    wanted_us = environ.get("WATCHDOG_USEC", "")
+    if not wanted_us.isdecimal() or environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
+        return
+    while True:
+        notify_systemd("WATCHDOG=1", environ)
+        await trio.sleep(int(wanted_us) / 2e6)

@@ -1,0 +1,55 @@
+"""The asking side of ``narfs view``."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from narfs.daemon import control
+from narfs.daemon.directories import runtime_directory
+from narfs.daemon.readiness import READY_DEADLINE_S
+from narfs.daemon.selection import PathName
+from narfs.daemon.views.inputs import inputs_of
+from narfs.daemon.views.spec import ViewSpec
+from narfs.errors import Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from narfs.daemon.selection import Selection
+
+
+def create(
+    name: str,
+    selection: Selection,
+    *,
+    drvs: Iterable[Path],
+    at: Path | None,
+    owner_pid: int | None,
+    lease_s: float | None,
+    settings: Mapping[str, object],
+    environ: Mapping[str, str],
+) -> dict[str, Any]:
+    """Have a View made and give its facts; ``drvs`` add the closures of what building them starts from."""
+    roots = tuple(PathName(path.hash_part, path) for drv in drvs for path in inputs_of(drv))
+    if roots:
+        selection = replace(selection, closed=True, closures=(*selection.closures, *roots))
+    spec = ViewSpec(
+        name=name,
+        selection=selection,
+        at=None if at is None else at.absolute(),
+        settings=settings,
+        owner_pid=owner_pid,
+        lease_s=lease_s,
+    )
+    told: dict[str, Any] = ask("view-create", spec.to_json(), environ=environ)
+    return told
+
+
+def ask(operation: str, arguments: Mapping[str, object] | None = None, *, environ: Mapping[str, str]) -> Any:
+    """Ask the daemon; Unavailable says how to start one if there is none."""
+    socket = runtime_directory(environ) / control.DAEMON_SOCKET
+    if not socket.exists():
+        raise Unavailable(f"{socket}: no daemon is running; start it with narfs daemon, or systemctl start narfs")
+    return control.ask(socket, operation, arguments, deadline_s=READY_DEADLINE_S)

@@ -1,0 +1,273 @@
+"""The Views of a daemon: made, listed, removed, and made again after a restart.
+
+What is to be is written to disk before whoever asked for it hears that it is, one file for each View::
+
+    STATE/views/NAME.json      ViewSpec, as said on the socket
+
+A View that ends takes its file with it; a daemon that ends leaves them, and the next one makes the same Views again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from narfs.daemon.views import place
+from narfs.daemon.views.owner import Owner
+from narfs.daemon.views.report import report
+from narfs.daemon.views.spec import ViewSpec
+from narfs.errors import Closing, NarfsError, NotFound, UsageError
+from narfs.mount.scene import Scene
+from narfs.mount.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from narfs.daemon.config import Config
+    from narfs.daemon.session import Session
+    from narfs.daemon.views.report import Report
+    from narfs.daemon.views.sessions import Sessions
+    from narfs.mount.fuse import Stage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True, eq=False)
+class KeptView:
+    """A View that is shown; ``directory`` is where programs find it."""
+
+    spec: ViewSpec
+    scene: Scene
+    session: Session
+    directory: Path
+    owner: Owner
+    bound: Path | None = None
+    created: float = field(default_factory=time.time)
+    running: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def facts(self) -> dict[str, object]:
+        """Say what it is, for people and programs."""
+        view = self.scene.view
+        return {
+            "name": self.spec.name,
+            "directory": str(self.directory),
+            "frontend": "tree",
+            "closed": view.closed,
+            "paths": len(view.attachments),
+            "nar_bytes": sum(each.accessor.nar_size for each in view.attachments),
+            "read_bytes": sum(each.bytes_read for each in view.attachments),
+            "waiting": len(self.scene.waits),
+            "age_s": round(time.time() - self.created, 3),
+            "owner_pid": self.spec.owner_pid,
+            "lease_s": self.spec.lease_s,
+            "stores": list(self.session.config.store),
+        }
+
+
+class Views:
+    """All of them, on one stage that is mounted at ``home``. ``config`` gives what Views have in common, as of now."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        sessions: Sessions,
+        *,
+        home: Path,
+        state: Path,
+        nursery: trio.Nursery,
+        config: Callable[[], Config],
+    ) -> None:
+        self._stage = stage
+        self._home = home
+        self._sessions = sessions
+        self._state = state
+        self._nursery = nursery
+        self._config = config
+        self._kept: dict[str, KeptView] = {}
+        self._making: set[str] = set()
+        self._closing = False
+
+    @property
+    def kept(self) -> list[KeptView]:
+        """Those that are shown."""
+        return list(self._kept.values())
+
+    async def create(self, spec: ViewSpec) -> KeptView:
+        """Make a View and give it when it is usable; UsageError, NotFound naming what no store has, Unavailable."""
+        if self._closing:
+            raise Closing("the daemon is going away")
+        if spec.name in self._kept or spec.name in self._making:
+            raise UsageError(f"there is a view named {spec.name} already")
+        self._making.add(spec.name)
+        try:
+            kept = await self._make(spec)
+        finally:
+            self._making.discard(spec.name)
+        log.info("view %s: %d paths at %s", spec.name, len(kept.scene.view.attachments), kept.directory)
+        return kept
+
+    async def remove(self, name: str, *, lazily: bool = False) -> Report:
+        """End a View and tell what was read of it; UsageError if programs are in it, unless ``lazily``."""
+        kept = self.named(name)
+        if kept.bound is not None:
+            await place.unbind(kept.bound, lazily=lazily)
+            kept.bound = None
+        if self._kept.pop(name, None) is None:
+            raise NotFound(f"view {name} is being removed")
+        told = report(kept.scene.view)
+        (self._state / f"{name}.json").unlink(missing_ok=True)
+        kept.running.cancel()
+        await self._put_away(kept)
+        log.info("view %s: removed; read %d bytes of %d paths", name, told.read_bytes, told.read_paths)
+        return told
+
+    def named(self, name: str) -> KeptView:
+        """Give one; NotFound."""
+        try:
+            return self._kept[name]
+        except KeyError:
+            raise NotFound(f"there is no view named {name}; narfs view list tells which there are") from None
+
+    async def restore(self) -> list[str]:
+        """Make the Views of the daemon before; give a line for each that cannot be: the next start tries it again."""
+        trouble: list[str] = []
+
+        async def again(file: Path) -> None:
+            try:
+                spec = ViewSpec.from_json(json.loads(await trio.to_thread.run_sync(file.read_text)))
+                if spec.at is not None:
+                    await place.clear(spec.at)
+                await self.create(spec)
+            except Closing:  # its owner is gone: nobody misses it
+                await trio.to_thread.run_sync(file.unlink)
+            except (NarfsError, ValueError, OSError) as error:
+                trouble.append(f"view {file.stem}: {error}")
+
+        async with trio.open_nursery() as nursery:
+            for file in sorted(self._state.glob("*.json")):
+                nursery.start_soon(again, file)
+        return trouble
+
+    async def close(self) -> None:
+        """Take all Views off their places and keep what is to be restored; nobody is asked whether he is in one."""
+        self._closing = True
+        for kept in self.kept:
+            if kept.bound is not None:
+                try:
+                    await place.unbind(kept.bound, lazily=True)
+                except NarfsError as error:
+                    log.warning("view %s: %s", kept.spec.name, error)
+            kept.running.cancel()
+
+    async def _make(self, spec: ViewSpec) -> KeptView:
+        spec = spec.with_owner_known()
+        owner = Owner(spec)
+        async with AsyncExitStack() as undo:
+            undo.callback(owner.close)
+            config = spec.config(self._config())
+            session = await self._sessions.take(config)
+            undo.callback(self._sessions.give_back, session)
+            scene = await self._scene(spec, session)
+            self._stage.show(spec.name.encode(), scene)
+            undo.push_async_callback(self._stage.remove, spec.name.encode())
+            kept = KeptView(spec, scene, session, self._home / spec.name, owner)
+            if spec.at is not None:
+                kept.directory = kept.bound = await place.bind(kept.directory, spec.at)
+                undo.push_async_callback(partial(place.unbind, kept.bound, lazily=True))
+            await trio.to_thread.run_sync(self._write, spec)
+            undo.pop_all()
+        self._kept[spec.name] = kept
+        self._nursery.start_soon(self._run, kept)
+        return kept
+
+    async def _scene(self, spec: ViewSpec, session: Session) -> Scene:
+        if not spec.selection.closed:
+            view = View.beside_others(self._stage.inodes, closed=False)
+        else:
+            members = await session.members(spec.selection)
+            accessors = [(one.narinfo.path, await session.store.accessor(one)) for one in members]
+            view = View.of(accessors, inodes=self._stage.inodes)
+        scene = Scene(
+            view,
+            None if view.closed else session.store,
+            read_deadline_s=session.config.read_deadline_s,
+            root_deadline_s=session.config.root_lookup_deadline_s,
+        )
+        await scene.roots.learn_all()
+        return scene
+
+    async def _run(self, kept: KeptView) -> None:
+        """Do what a View needs while it is there; end it with its owner."""
+        with kept.running:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(kept.scene.roots.keep_trying)
+                why = await kept.owner.gone()
+                nursery.cancel_scope.cancel()
+            log.info("view %s: %s", kept.spec.name, why)
+            self._nursery.start_soon(self._remove_orphan, kept.spec.name)
+
+    async def _remove_orphan(self, name: str) -> None:
+        try:
+            await self.remove(name, lazily=True)
+        except NarfsError as error:
+            log.warning("view %s: %s", name, error)
+
+    async def _put_away(self, kept: KeptView) -> None:
+        await self._stage.remove(kept.spec.name.encode())
+        self._sessions.give_back(kept.session)
+
+    def _write(self, spec: ViewSpec) -> None:
+        """Write what is to be restored, whole or not at all."""
+        file = self._state / f"{spec.name}.json"
+        new = file.with_suffix(".new")
+        with new.open("w") as out:
+            json.dump(spec.to_json(), out)
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(file)
+
+
+def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[object]]]:
+    """Give what a control socket offers of them, by name."""
+
+    async def create(arguments: Mapping[str, Any]) -> object:
+        return (await views.create(ViewSpec.from_json(arguments))).facts()
+
+    async def remove(arguments: Mapping[str, Any]) -> object:
+        return await views.remove(_name(arguments), lazily=bool(arguments.get("lazily", False)))
+
+    async def renew(arguments: Mapping[str, Any]) -> object:
+        name = _name(arguments)
+        if not views.named(name).owner.renew():
+            raise UsageError(f"view {name} has no lease")
+        return None
+
+    async def list_all(_: Mapping[str, Any]) -> object:
+        return [kept.facts() for kept in views.kept]
+
+    async def tell(arguments: Mapping[str, Any]) -> object:
+        return report(views.named(_name(arguments)).scene.view)
+
+    return {
+        "view-create": create,
+        "view-remove": remove,
+        "view-renew": renew,
+        "view-list": list_all,
+        "view-report": tell,
+    }
+
+
+def _name(arguments: Mapping[str, Any]) -> str:
+    name = arguments.get("name")
+    if not isinstance(name, str):
+        raise UsageError("name: expected a text")
+    return name

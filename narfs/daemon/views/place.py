@@ -1,0 +1,63 @@
+"""Binding the directory of a View to where it is wanted.
+
+Each call here asks the file system that this process serves: in a thread, or the answer would have to come from the
+loop that waits for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.daemon import linux
+from narfs.errors import NotFound, Unavailable, UsageError
+from narfs.mount.mountpoint import mounted_at, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+async def bind(view: Path, at: Path) -> Path:
+    """Show a View's directory at ``at``, empty and existing, and give its real path; UsageError, Unavailable."""
+    place = await prepare(at)
+    await _in_thread(place, lambda: linux.bind(str(view), str(place), recursive=False))
+    return place
+
+
+async def unbind(place: Path, *, lazily: bool) -> None:
+    """Take it off again; UsageError if programs are in it, unless ``lazily``: then they keep what they have open."""
+    try:
+        await _in_thread(place, lambda: linux.unmount(str(place), linux.MNT_DETACH if lazily else 0))
+    except _Busy as error:
+        raise UsageError(f"{place}: in use; end the programs in it (fuser -m {place}), or remove it lazily") from error
+    except NotFound:  # somebody else did it
+        return
+
+
+async def clear(at: Path) -> None:
+    """Take off what a daemon that died left at ``at``."""
+    place = os.path.join(os.path.realpath(at.parent), at.name)  # noqa: PTH118, ASYNC240 - at itself may be dead
+    mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")  # noqa: ASYNC240 - in memory
+    here = mounted_at(mountinfo, place)
+    if here is not None and here.kind == "fuse.narfs":
+        await unbind(Path(place), lazily=True)
+
+
+class _Busy(Exception):  # noqa: N818 - never leaves this module
+    pass
+
+
+async def _in_thread(place: Path, call: Callable[[], None]) -> None:
+    try:
+        await trio.to_thread.run_sync(call)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise _Busy from error
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            raise NotFound(f"{place}: {error.strerror}") from error
+        hint = "; a daemon that is not root's shows its views in its own directory only" if os.geteuid() else ""
+        raise Unavailable(f"{place}: {error.strerror}{hint}") from error

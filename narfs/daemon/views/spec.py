@@ -1,0 +1,163 @@
+"""What somebody wants to see, where, from which stores: said on the control socket, and kept on disk for a restart."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from narfs.daemon.config import with_settings
+from narfs.daemon.selection import PathName, Selection
+from narfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from narfs.daemon.config import Config
+
+N = TypeVar("N", int, float)
+
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}")
+
+OWN_SETTINGS: Final = frozenset(
+    {
+        "store",
+        "trusted-public-keys",
+        "trusted-index-keys",
+        "verify",
+        "netrc-file",
+        "ssl-cert-file",
+        "read-deadline",
+        "stall-deadline",
+        "root-lookup-deadline",
+        "negative-ttl",
+    }
+)
+"""Keys of the configuration that a View may have for itself; the cache is everybody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """A View to be. ``at`` is where its directory is bound to, None: it is seen in the daemon's own directory only."""
+
+    name: str
+    selection: Selection
+    at: Path | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    owner_pid: int | None = None
+    """The View ends with this process."""
+    owner_started: int | None = None
+    """When that process started, in the kernel's ticks: another one of its number is not it."""
+    lease_s: float | None = None
+    """The View ends if nobody renews it for so long."""
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> ViewSpec:
+        """Read what a client said, or what was kept; UsageError says which member is impossible."""
+        unknown = told.keys() - {"name", "paths", "closures", "closed", "allow_missing", "at", "settings", *_ENDS}
+        if unknown:
+            raise UsageError(f"view: unknown member {min(unknown)!r}")
+        name = checked_name(told.get("name"))
+        paths, closures = _texts(told, "paths"), _texts(told, "closures")
+        selection = Selection(
+            closed=bool(told.get("closed", True)),
+            paths=tuple(map(PathName.parse, paths)),
+            closures=tuple(map(PathName.parse, closures)),
+            allow_missing=bool(told.get("allow_missing", False)),
+        )
+        if not selection.closed and (paths or closures):
+            raise UsageError(f"view {name}: an open view shows everything; it takes no paths")
+        return cls(
+            name=name,
+            selection=selection,
+            at=_place(told.get("at")),
+            settings=_settings(told.get("settings", {})),
+            owner_pid=_positive(told, "owner_pid", int),
+            owner_started=_positive(told, "owner_started", int),
+            lease_s=_positive(told, "lease_s", float),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Write it so that ``from_json`` gives the same."""
+        selection = self.selection
+        return {
+            "name": self.name,
+            "closed": selection.closed,
+            "paths": [_written(name) for name in selection.paths],
+            "closures": [_written(name) for name in selection.closures],
+            "allow_missing": selection.allow_missing,
+            "at": None if self.at is None else str(self.at),
+            "settings": dict(self.settings),
+            "owner_pid": self.owner_pid,
+            "owner_started": self.owner_started,
+            "lease_s": self.lease_s,
+        }
+
+    def config(self, common: Config) -> Config:
+        """Lay what this View has for itself over what all have."""
+        return with_settings(common, self.settings, origin=f"view {self.name}")
+
+    def with_owner_known(self) -> ViewSpec:
+        """Note which process the owner is, if that is not known yet."""
+        if self.owner_pid is None or self.owner_started is not None:
+            return self
+        return replace(self, owner_started=started(self.owner_pid))
+
+
+def started(pid: int) -> int | None:
+    """Tell when a process started, in the kernel's ticks since boot; None if there is none."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field is the program's name in parentheses, and may hold anything: proc_pid_stat(5).
+    return int(told.rpartition(b")")[2].split()[19])
+
+
+_ENDS: Final = ("owner_pid", "owner_started", "lease_s")
+
+
+def checked_name(name: object) -> str:
+    """Give a View's name back; UsageError if it is none."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise UsageError(f"view name {name!r}: expected 1 to 64 letters, digits and ._+-, not beginning with .+-")
+    return name
+
+
+def _texts(told: Mapping[str, Any], member: str) -> list[str]:
+    texts = told.get(member, [])
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise UsageError(f"view: {member}: expected a list of texts")
+    return texts
+
+
+def _place(told: object) -> Path | None:
+    if told is None:
+        return None
+    if not isinstance(told, str) or not told.startswith("/") or "\0" in told:
+        raise UsageError("view: at: expected an absolute path")
+    return Path(os.path.normpath(told))
+
+
+def _settings(told: object) -> Mapping[str, object]:
+    if not isinstance(told, dict):
+        raise UsageError("view: settings: expected an object")
+    if foreign := told.keys() - OWN_SETTINGS:
+        raise UsageError(
+            f"view: settings: {min(foreign)!r} is not a view's own; those are {', '.join(sorted(OWN_SETTINGS))}"
+        )
+    return told
+
+
+def _positive(told: Mapping[str, Any], member: str, kind: type[N]) -> N | None:
+    value = told.get(member)
+    if value is not None and (type(value) not in (int, kind) or not 0 < value < 2**63):
+        raise UsageError(f"view: {member}: expected a number greater than 0")
+    return None if value is None else kind(value)
+
+
+def _written(name: PathName) -> str:
+    path = name.hash_part if name.path is None else name.path.path
+    return f"{path}/{name.below}" if name.below else path

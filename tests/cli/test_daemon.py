@@ -1,0 +1,209 @@
+"""``narfs daemon`` and ``narfs view`` as people and build workers use them."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cli.program import needs_fuse
+from tests.mount.kernel import is_mount, unmount
+from tests.support.lakes import Recipe
+from tests.support.trees import File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cli.program import Process, Program
+
+pytestmark = [pytest.mark.mount, needs_fuse]
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to bind a view elsewhere")
+
+READY_S = 20
+
+
+@contextmanager
+def daemon(program: Program, *options: str) -> Iterator[Process]:
+    """Run a daemon with the program's lake until the block ends; it must end well."""
+    process = program.start("daemon", *program.stores, *options)
+    try:
+        wait_for(lambda: program.run("view", "list")[0] == 0, process)
+        yield process
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.wait(READY_S)
+    finally:
+        process.kill()
+        process.communicate()
+        for mount in mounts_below(program.home):
+            unmount(mount)
+
+
+def wait_for(met: Any, process: Process | None = None) -> None:
+    for _ in range(READY_S * 20):
+        if met():
+            return
+        assert process is None or process.poll() is None, "the daemon ended"
+        select.select([], [], [], 0.05)
+    raise AssertionError("it did not come")
+
+
+def mounts_below(home: Path) -> list[Path]:
+    lines = Path("/proc/self/mountinfo").read_text(encoding="latin-1").splitlines()
+    places = [line.split()[4] for line in lines]
+    return [Path(place) for place in reversed(places) if place.startswith(f"{home}/")]
+
+
+def names(place: Path) -> list[str]:
+    return [each.name for each in place.iterdir()]
+
+
+def create(program: Program, name: str, *options: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(program.output("view", "create", name, *options, "--json"))
+    return told
+
+
+def at(program: Program, name: str) -> Path:
+    place = program.home / f"at-{name}"
+    place.mkdir()
+    return place
+
+
+def test_a_view_is_made_listed_read_reported_and_removed(program: Program) -> None:
+    with daemon(program):
+        told = create(program, "one", "--closure", program.tool.path.path)
+        shown = Path(told["directory"])
+        assert sorted(names(shown)) == sorted(each.path.base_name for each in (program.library, program.tool))
+        assert (shown / program.library.path.base_name / "motto").read_bytes() == b"be lazy\n"
+        assert program.output("view", "list").decode().split("\t")[:3] == ["one", "2", "tree"]
+        report = json.loads(program.output("view", "remove", "one", "--json"))
+        assert (report["read_paths"], report["unread_paths"]) == (1, 1)
+        assert (report["opened_files"], report["read_bytes"]) == (1, 8)
+        assert program.output("view", "list") == b""
+        assert not shown.exists()
+
+
+@needs_root
+def test_a_view_is_shown_where_it_is_wanted_and_nowhere_else_after_its_end(program: Program) -> None:
+    place = at(program, "one")
+    with daemon(program):
+        assert create(program, "one", "--path", program.library.path.path, "--at", str(place))["directory"] == str(
+            place
+        )
+        assert names(place) == [program.library.path.base_name]
+        program.output("view", "remove", "one")
+        assert not is_mount(place)
+        assert names(place) == []
+
+
+@needs_root
+def test_a_view_in_use_is_not_removed_but_by_force(program: Program) -> None:
+    place = at(program, "one")
+    with daemon(program):
+        create(program, "one", "--path", program.library.path.path, "--at", str(place))
+        with (program.at(place, program.library) / "motto").open("rb", buffering=0) as file:
+            code, _, said = program.run("view", "remove", "one")
+            assert code == 2
+            assert "in use" in said
+            assert file.read(2) == b"be"
+            program.output("view", "remove", "one", "--lazy")
+            assert not is_mount(place)
+        assert program.output("view", "list") == b""
+
+
+def test_views_see_each_their_own_paths(program: Program) -> None:
+    with daemon(program):
+        one = create(program, "one", "--path", program.library.path.path)
+        two = create(program, "two", "--path", program.tool.path.path)
+        assert names(Path(one["directory"])) == [program.library.path.base_name]
+        assert names(Path(two["directory"])) == [program.tool.path.base_name]
+        assert not Path(one["directory"], program.tool.path.base_name).exists()
+
+
+def test_an_open_view_shows_whatever_the_stores_have(program: Program) -> None:
+    with daemon(program):
+        shown = Path(create(program, "all")["directory"])
+        assert (shown / program.library.path.base_name / "motto").read_bytes() == b"be lazy\n"
+        assert not (shown / "0000000000000000000000000000000a-nothing").exists()
+
+
+def test_what_cannot_be_made_is_said_in_one_line_and_leaves_nothing(program: Program) -> None:
+    missing = "/nix/store/0000000000000000000000000000000a-nothing"
+    with daemon(program):
+        for options, code, words in (
+            (["one", "--path", missing], 1, "no store has"),
+            (["a/b"], 2, "view name"),
+            (["one", "--path", program.library.path.path, "--at", str(program.home / "none")], 2, "no such directory"),
+            (["one", "--store", "ftp://x"], 2, "ftp"),
+        ):
+            found, _, said = program.run("view", "create", *options)
+            assert (found, words in said, said.count("\n")) == (code, True, 1), said
+        assert program.output("view", "list") == b""
+        create(program, "one", "--path", program.library.path.path)
+        assert program.run("view", "create", "one")[0] == 2
+        assert program.run("view", "remove", "two")[0] == 1
+
+
+def test_a_view_brings_stores_and_keys_of_its_own(program: Program) -> None:
+    signed = program.lake.add("signed", {b"file": File(b"x")}, Recipe(content_addressed=False)).path.base_name
+    with daemon(program, "--trusted-public-keys", "other-1:" + "A" * 43 + "="):
+        with pytest.raises(PermissionError):
+            Path(create(program, "strange")["directory"], signed).stat()
+        own = create(program, "own", "--trusted-public-keys", program.lake.trusted_public_keys)
+        assert Path(own["directory"], signed, "file").read_bytes() == b"x"
+
+
+def test_a_view_ends_with_its_owner(program: Program) -> None:
+    with daemon(program), subprocess.Popen(["sleep", "60"]) as owner:
+        create(program, "one", "--path", program.library.path.path, "--owner-pid", str(owner.pid))
+        assert program.output("view", "list")
+        owner.kill()
+        owner.wait()
+        wait_for(lambda: program.output("view", "list") == b"")
+
+
+def test_a_view_ends_unless_its_lease_is_renewed(program: Program) -> None:
+    with daemon(program):
+        create(program, "one", "--path", program.library.path.path, "--lease", "1.5")
+        for _ in range(4):
+            select.select([], [], [], 0.6)
+            program.output("view", "renew", "one")
+        assert program.output("view", "list")
+        wait_for(lambda: program.output("view", "list") == b"")
+
+
+@needs_root
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_views_come_back_when_the_daemon_is_started_again(program: Program, end: signal.Signals) -> None:
+    place = at(program, "one")
+    with daemon(program) as process:
+        create(program, "one", "--path", program.library.path.path, "--at", str(place))
+        create(program, "gone", "--path", program.library.path.path)
+        program.output("view", "remove", "gone")
+        process.send_signal(end)
+        process.wait()
+    with daemon(program):
+        assert program.output("view", "list").decode().split("\t")[0] == "one"
+        assert (program.at(place, program.library) / "motto").read_bytes() == b"be lazy\n"
+    assert not is_mount(place)
+
+
+def test_a_second_daemon_is_refused(program: Program) -> None:
+    with daemon(program):
+        code, _, said = program.run("daemon", *program.stores)
+        assert code == 2
+        assert "answers there already" in said
+
+
+def test_without_a_daemon_it_is_said_how_to_start_one(program: Program) -> None:
+    code, _, said = program.run("view", "list")
+    assert code == 1
+    assert "narfs daemon" in said

@@ -47,7 +47,13 @@ def daemon(request: ConfigRequest, group: str | None) -> None:
     hosting.run(task, Announcer(None, os.environ))
 
 
-@click.group()
+@click.group(
+    epilog="""\b
+Examples:
+  narfs view create build-17 --closure ./result --at /srv/build-17/store
+  narfs view list
+  narfs view remove build-17 --json"""
+)
 def view() -> None:
     """Make, list and remove the views of narfs daemon."""
 

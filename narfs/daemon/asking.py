@@ -1,4 +1,4 @@
-"""Asking the mount processes of this user how they go."""
+"""Asking the mount processes of this user, and his daemon, how they go."""
 
 from __future__ import annotations
 
@@ -35,4 +35,20 @@ def all_status(runtime: Path, mountpoint: Path | None = None) -> list[dict[str, 
                 raise
     if place is not None and not told:
         raise NotFound(f"{place}: no narfs of yours is mounted there; narfs status lists all")
+    return told
+
+
+def daemon_status(runtime: Path) -> dict[str, Any] | None:
+    """Give the status of the daemon; None if none runs."""
+    socket = runtime / control.DAEMON_SOCKET
+    if not socket.exists():
+        return None
+    try:
+        told: dict[str, Any] = control.ask(socket, "status")
+    except TooSlow:
+        raise
+    except Unavailable:
+        if socket.exists():
+            raise
+        return None
     return told

@@ -45,6 +45,8 @@ Status = Literal["sealed", "present", "waiting", "failed"]
 
 _ASK_AT_ONCE = 32
 """Small requests in flight; the transport has its own bound, this one is on tasks."""
+_NARS_AT_ONCE = max(8, os.cpu_count() or 1)
+"""More than processors: 300 small NARs 20 ms away took 4.0 s, and 7.3 s two at once. Eight of 125 MB took 232 MB."""
 _PATIENCE_S = 60.0
 _QUESTIONS = 12
 """How often it is asked within that time."""
@@ -133,7 +135,7 @@ class _Sealer:
             await self._seal(path, meter.subject(path.name))
 
         # What a path waits for was begun before it, so it is never behind it in the queue: there is no deadlock.
-        await for_each(missing, seal, at_once=os.cpu_count() or 1)
+        await for_each(missing, seal, at_once=_NARS_AT_ONCE)
         return meter
 
     async def settle(self, patience_s: float, advance: Callable[[int], None]) -> None:

@@ -9,7 +9,7 @@ inspect    ls, cat, info
 status     status
 push       push
 seal       seal
-nix        registration
+nix        registration, overlay
 progress   the progress bar of long work
 
 Command modules import what they run inside the command: help and completion must not wait 200 ms for the event loop.

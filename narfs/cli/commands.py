@@ -31,6 +31,7 @@ COMMANDS = {
     "status": ("status", "Say what the mounts fetched, served and verified."),
     "push": ("push", "Bring files or Nix store paths into a store."),
     "registration": ("nix", "Write what Nix has to be told of paths that it finds in its store."),
+    "overlay": ("nix", "Make a View the lower layer of a store that Nix can write to."),
     "seal": ("seal", "Sign indexes for the NARs of a store, so that parts of them can be read."),
 }
 """Name: its module, and its line in the help, which is shown without loading the module."""

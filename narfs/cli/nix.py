@@ -1,8 +1,10 @@
-"""``narfs registration``."""
+"""``narfs registration`` and ``narfs overlay``: what Nix needs to take a View for its store."""
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from pathlib import Path
 
 import click
 
@@ -29,3 +31,71 @@ def registration(request: ConfigRequest, paths: tuple[str, ...], closure: bool) 
 
     selection = Selection.of(closures=paths) if closure else Selection.of(paths=paths)
     click.echo(event_loop.run(partial(registering.registration_of, request.load(), selection)), nl=False)
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  narfs overlay create /nix/store --mount /mnt/view --upper /nix/upper --register
+      Nix's own store: the closure below is valid, what is built goes to /nix/upper
+  narfs overlay create /build/1/nix/store --mount /mnt/view --upper /build/1/upper --register
+      the store of the root /build/1, for nix-build --store /build/1
+  narfs overlay create /nix/store --mount /mnt/view --upper /nix/upper --no-registration
+      for a local-overlay store, which asks the mount's --nix-socket"""
+)
+def overlay() -> None:
+    """Make a closed View the lower layer of a store that Nix can write to."""
+
+
+@overlay.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "--mount",
+    "mountpoint",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="MOUNTPOINT",
+    help="Where narfs shows the View, which must be closed.",
+)
+@click.option(
+    "--upper",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="U",
+    help="Where what is written goes: a directory on a local disk. U.work is used, too.",
+)
+@click.option("--register", "how", flag_value="register", help="Have nix-store --load-db read the registration.")
+@click.option("--no-registration", "how", flag_value="nothing", help="Do not print the registration.")
+def create(directory: Path, mountpoint: Path, upper: Path, how: str | None) -> None:
+    """Mount an overlay of U over the View on DIR, and print the View's registration for nix-store --load-db."""
+    from narfs.daemon import overlaying
+    from narfs.daemon.directories import runtime_directory
+
+    runtime = runtime_directory(os.environ)
+    registration = overlaying.create(
+        directory, mountpoint=mountpoint, upper=upper, runtime=runtime, register=how == "register"
+    )
+    if how is None:
+        click.echo(registration, nl=False)
+
+
+@overlay.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--lazy", is_flag=True, help="Also while something uses it: it is gone when nothing does any more.")
+def remove(directory: Path, lazy: bool) -> None:
+    """Unmount an overlay that narfs made. The upper layer stays, with all that was written."""
+    from narfs.daemon import overlaying
+
+    overlaying.remove(directory, lazy=lazy)
+
+
+@overlay.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+def remount(directory: Path) -> None:
+    """Make an overlay look at its layers anew, while it is in use.
+
+    It is what the remount-hook of a local-overlay store has to do: a script with exec narfs overlay remount "$1".
+    """
+    from narfs.daemon import overlaying
+
+    overlaying.remount(directory)

@@ -26,6 +26,7 @@ trees           entries of a store path: out of its NAR, or through a live mount
 reading         ``ls`` and ``cat``: one store path, looked at without a mount
 describing      ``info``: what the stores know of it
 registering     ``registration``: what Nix has to be told of paths in its store
+overlaying      ``overlay``: a writable store for Nix over a closed View
 pushing         ``push``: sources, key and target of one push
 sealing         ``seal``: paths, key and lakes of one run
 """

@@ -26,20 +26,21 @@ if TYPE_CHECKING:
 
 def registration(narinfos: Iterable[NarInfo]) -> str:
     """Write the entries of a closed set, references first; UsageError names a reference outside of it."""
-    members = {narinfo.path: narinfo for narinfo in sorted(narinfos, key=lambda narinfo: narinfo.path)}
-    order: TopologicalSorter[NarInfo] = TopologicalSorter()
-    for narinfo in members.values():
-        for reference in narinfo.references:
-            if reference not in members:
-                raise UsageError(
-                    f"{narinfo.path.base_name} refers to {reference.base_name}, which is not among the paths:"
-                    " Nix needs all that a path refers to; give --closure"
-                )
-        order.add(narinfo, *(members[reference] for reference in narinfo.references if reference != narinfo.path))
+    # Keyed by name: hashing a NarInfo takes 5 µs each time, a text remembers its hash.
+    members = {narinfo.path.base_name: narinfo for narinfo in sorted(narinfos, key=lambda each: each.path.base_name)}
+    order: TopologicalSorter[str] = TopologicalSorter()
+    for name, narinfo in members.items():
+        references = {reference.base_name for reference in narinfo.references}
+        if outside := sorted(reference for reference in references if reference not in members):
+            raise UsageError(
+                f"{name} refers to {outside[0]}, which is not among the paths:"
+                " Nix needs all that a path refers to; give --closure"
+            )
+        order.add(name, *sorted(references - {name}))
     try:
-        return "".join(line + "\n" for narinfo in order.static_order() for line in _lines(narinfo))
+        return "".join(line + "\n" for name in order.static_order() for line in _lines(members[name]))
     except CycleError as error:
-        found = quote(" → ".join(narinfo.path.base_name for narinfo in error.args[1]))
+        found = quote(" → ".join(error.args[1]))
         raise FormatError("registration", offset=0, expected="references without a cycle", found=found) from error
 
 
@@ -48,6 +49,6 @@ def _lines(narinfo: NarInfo) -> Iterator[str]:
     yield narinfo.nar_hash.hex()
     yield str(narinfo.nar_size)
     yield "" if narinfo.deriver is None else f"{STORE_DIR}/{narinfo.deriver}"
-    references = sorted(set(narinfo.references))
+    references = sorted({reference.path for reference in narinfo.references})
     yield str(len(references))
-    yield from (reference.path for reference in references)
+    yield from references

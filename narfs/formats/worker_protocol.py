@@ -261,7 +261,7 @@ def strings(words: Iterable[str]) -> bytes:
 
 def paths(members: Iterable[StorePath]) -> bytes:
     """Write a set of store paths, in Nix's order."""
-    return strings(path.path for path in sorted(set(members)))
+    return strings(sorted({member.path for member in members}))
 
 
 def path_info(narinfo: NarInfo | None) -> bytes:

@@ -20,16 +20,11 @@ pytestmark = each_nix
 @pytest.fixture
 def store(lakes: Lakes, machine: World) -> Iterator[World]:
     """A machine whose store is an overlay on a closed View, and whose Nix database knows the closure."""
-    lake = f"file://{lakes.lake('zstd')}"
-    stores = f"--store {lake} --trusted-public-keys {lakes.key}"
-    with machine.mounted(lake, lakes.key, "--closure", lakes.all) as mountpoint:
-        machine.shell(f"""
-            mkdir -p /nix/store /nix/upper /nix/work
-            mount -t overlay overlay -o lowerdir={mountpoint},upperdir=/nix/upper,workdir=/nix/work /nix/store
-            {machine.narfs} registration {stores} --closure {lakes.all} | nix-store --load-db
-        """)
+    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, "--closure", lakes.all) as mountpoint:
+        overlay = ("overlay", "create", "/nix/store", "--mount", mountpoint, "--upper", "/nix/upper", "--register")
+        assert machine.run(machine.narfs, *overlay) == ""
         yield machine
-        machine.run("umount", "/nix/store")
+        machine.run(machine.narfs, "overlay", "remove", "/nix/store")
 
 
 def test_the_registration_is_what_nix_would_have_written(lakes: Lakes, machine: World) -> None:

@@ -56,6 +56,8 @@ class World:
         )
         assert self._holder.stdout
         assert self._holder.stdout.readline() == b"ready\n", "the private root could not be made"
+        self.enter = ("nsenter", f"--target={self._holder.pid}", "--mount", "--root", "--wd", "--")
+        """What to put before a command for it to run inside."""
 
     def __enter__(self) -> Self:
         return self
@@ -66,7 +68,7 @@ class World:
     def run(self, *command: str | Path, timeout_s: float = 120) -> str:
         """Run a command inside, as root, and give what it printed; its complaints are in the error if it fails."""
         done = subprocess.run(
-            ["nsenter", f"--target={self._holder.pid}", "--mount", "--root", "--wd", "--", *command],
+            [*self.enter, *command],
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -29,6 +29,28 @@ def many_files(files: int, *, largest_bytes: int, paths: int = 1) -> Dataset:
     return dataset(f"many-{paths}x{files}-{largest_bytes}", fill)
 
 
+def many_paths(paths: int, *, smallest_bytes: int, largest_bytes: int) -> Dataset:
+    """Make a closure of so many small store paths, 1 to 24 files each, that each refer to up to three of the others.
+
+    Sizes of paths are log-uniform; the last one refers to all.
+    """
+
+    def fill(folder: Path) -> Mapping[str, tuple[str, ...]]:
+        pool, chance = _pool(), random.Random("paths")  # noqa: S311 - repeatable
+        members: dict[str, tuple[str, ...]] = {}
+        for number in range(paths - 1):
+            size = int(smallest_bytes * (largest_bytes / smallest_bytes) ** chance.random())
+            (folder / f"small-{number}").mkdir()
+            for file in range(files := chance.randint(1, 24)):
+                start = chance.randrange(len(pool) - size)
+                (folder / f"small-{number}/file-{file:02}.data").write_bytes(pool[start : start + size // files])
+            members[f"small-{number}"] = tuple(chance.sample(list(members), min(3, number)))
+        (folder / "all").write_text("".join(f"{name}\n" for name in members), encoding="ascii")
+        return members | {"all": tuple(members)}
+
+    return dataset(f"paths-{paths}x{smallest_bytes}-{largest_bytes}", fill)
+
+
 def one_file(size: int) -> Dataset:
     """Make a store path with one large file in a directory."""
 

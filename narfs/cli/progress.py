@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from narfs.publish.parcel import Progress as Passed
+    from narfs.publish.progress import Progress as Passed
 
 
 @contextmanager

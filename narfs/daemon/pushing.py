@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from narfs.daemon.config import Config
     from narfs.formats.store_path import StorePath
-    from narfs.publish.parcel import Progress
+    from narfs.publish.progress import Progress
     from narfs.publish.push import PushReport
 
 

@@ -12,8 +12,8 @@ from narfs.engine.store import open_store, open_workers
 from narfs.engine.trust import TrustPolicy
 from narfs.errors import NarfsError, UsageError
 from narfs.lake.settings import LakeSettings
+from narfs.lake.several import for_each
 from narfs.lake.upstreams import open_lakes
-from narfs.publish.parcel import for_each
 from narfs.publish.sealer import SealedPath, SealReport, seal_lake
 from narfs.publish.shard import WHOLE, Shard
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from narfs.daemon.config import Config
     from narfs.engine.means import Described
     from narfs.engine.store import Store
-    from narfs.publish.parcel import Progress
+    from narfs.publish.progress import Progress
 
 
 _ASK_AT_ONCE = 32

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from base64 import b32encode
+from functools import lru_cache
 
 from narfs.errors import FormatError
 from narfs.formats.quote import quote
@@ -26,6 +27,7 @@ def digits_for(byte_count: int) -> int:
     return -(-byte_count * 8 // 5)
 
 
+@lru_cache(maxsize=64)  # a hash stands in its narinfo, in what is signed and in names
 def encode(data: bytes) -> str:
     """Write ``data`` in nix32."""
     whole_groups = -(-len(data) // 5) * 5

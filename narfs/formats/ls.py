@@ -15,6 +15,7 @@ parser read it: the grammar is judged in one place, and the offsets that a .ls s
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring
 from operator import itemgetter
 from typing import Final
 
@@ -166,4 +167,4 @@ def _bad(expected: str, found: object) -> FormatError:
 
 
 def _quoted(name: bytes) -> bytes:
-    return json.dumps(name.decode(*_ENCODING), ensure_ascii=False).encode(*_ENCODING)
+    return encode_basestring(name.decode(*_ENCODING)).encode(*_ENCODING)

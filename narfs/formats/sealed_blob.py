@@ -109,10 +109,18 @@ class SealedFrame(NamedTuple):
     digest: bytes
 
 
-def seal_frame(contents: bytes, level: int = ZSTD_LEVEL) -> SealedFrame:
-    """Compress one frame: pure, without the interpreter lock, so that threads can share the work."""
-    compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
-    return SealedFrame(compressor.compress(contents), len(contents), hashlib.sha256(contents).digest())
+class FrameSealer:
+    """Compresses frames, without the interpreter lock, one at a time: threads that share the work have one each.
+
+    Kept from frame to frame, since libzstd's memory for one costs as much as compressing some 20 KB.
+    """
+
+    def __init__(self, level: int = ZSTD_LEVEL) -> None:
+        self._compressor = zstandard.ZstdCompressor(level=level, write_checksum=True, write_content_size=True)
+
+    def seal(self, contents: bytes) -> SealedFrame:
+        """Compress one frame."""
+        return SealedFrame(self._compressor.compress(contents), len(contents), hashlib.sha256(contents).digest())
 
 
 class SealedBlob:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from nacl.bindings import crypto_sign
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
@@ -100,7 +101,8 @@ class SecretKey:
 
     def sign(self, text: str) -> Signature:
         """Sign a fingerprint."""
-        return Signature(self.name, SigningKey(self.key64[:_SEED_BYTES]).sign(text.encode()).signature)
+        # Not SigningKey.sign, which makes the public half anew each time: twice the 30 µs.
+        return Signature(self.name, crypto_sign(text.encode(), self.key64)[:SIGNATURE_BYTES])
 
     def to_text(self) -> str:
         """Write what a secret key file holds."""

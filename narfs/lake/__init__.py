@@ -20,6 +20,7 @@ answer             what an answer means: absent or in trouble, where its bytes b
 retry              whether and when to ask again; pure
 content_encoding   bounded decoding of small objects; pure
 pieces             network chunks joined into pieces of up to 1 MiB; pure
+several            several requests at once, one failure for all
 binary_cache       BinaryCache: one lake in the words of Nix
 upstreams          several lakes by priority; what is absent, and for how long
 =================  =========================================================================================

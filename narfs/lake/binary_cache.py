@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import trio
@@ -16,7 +16,7 @@ from narfs.formats.store_path import HASH_PART, STORE_DIR
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 
     from narfs.lake.store_url import StoreUrl
     from narfs.lake.transport import Transport, TransportStatistics
@@ -144,7 +144,11 @@ class BinaryCache:
 
     async def put_narinfo(self, narinfo: NarInfo) -> None:
         """Write a narinfo. From then on the store path exists: its blob and its references come before."""
-        await self._put(f"{narinfo.path.hash_part}.narinfo", narinfo.to_bytes())
+        await self.put_narinfos([narinfo])
+
+    async def put_narinfos(self, narinfos: Iterable[NarInfo]) -> None:
+        """Write narinfos of paths that do not refer to each other at the same time."""
+        await self._transport.put_small({f"{one.path.hash_part}.narinfo": one.to_bytes() for one in narinfos})
 
     async def put_listing(self, hash_part: str, data: bytes) -> None:
         """Write the ``.ls`` of a store path."""
@@ -153,6 +157,15 @@ class BinaryCache:
     async def put_sealed_index(self, narinfo: NarInfo, data: bytes) -> None:
         """Write a sealed index under the name that the narinfo will tell: after the blob, before the narinfo."""
         await self._put(self.url.name_of(narinfo.index_name or ""), data)
+
+    def parts(self, narinfo: NarInfo, listing: bytes, index: bytes | None, blob: bytes | None) -> dict[str, bytes]:
+        """Name what a narinfo tells of, as far as it is given, for ``put_parts``."""
+        parts = {narinfo.url: blob, f"{narinfo.path.hash_part}.ls": listing, narinfo.index_name or "": index}
+        return {self.url.name_of(name): data for name, data in parts.items() if data is not None}
+
+    async def put_parts(self, parts: Mapping[str, bytes]) -> None:
+        """Write parts of any number of paths at the same time, before their narinfos."""
+        await self._transport.put_small(parts)
 
     async def put_blob(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write a compressed NAR of exactly ``size`` bytes under the URL ``name`` of its narinfo."""
@@ -190,12 +203,7 @@ class BinaryCache:
             raise Unavailable(f"{self.url}: cannot be used as a binary cache: {error}") from error
 
     async def _put(self, name: str, data: bytes) -> None:
-        async with aclosing(_once(data)) as chunks:
-            await self._transport.put(name, chunks, len(data))
+        await self._transport.put_small({name: data})
 
     def _lost(self, narinfo: NarInfo) -> Unavailable:
         return Unavailable(f"{self.url}: has the narinfo of {narinfo.path.base_name} but not its NAR {narinfo.url!r}")
-
-
-async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
-    yield data

@@ -25,7 +25,7 @@ from narfs.lake.pieces import PIECE_BYTES
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START, ExactChunks, TransportCounters
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
     from typing import TypeVar
 
     from narfs.lake.settings import LakeSettings
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from narfs.offsets import BlobOffset
 
     T = TypeVar("T")
+
+
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class FileTransport:
@@ -85,7 +88,7 @@ class FileTransport:
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write an object: to a file beside it, to the disk, then under its name."""
         target = self._root / name
-        temporary = target.with_name(f"{target.name}.tmp.{secrets.token_hex(8)}")
+        temporary = _temporary(target)
         descriptor = await self._in_thread(name, lambda: self._create(name, temporary), wait=True)
         try:
             async with aclosing(ExactChunks(chunks, size, what=str(target))) as upload:
@@ -99,6 +102,11 @@ class FileTransport:
         finally:
             os.close(descriptor)
         self._counters.sent_bytes += size
+
+    async def put_small(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects in one hop, and each directory to the disk once: a path's four objects took 12 hops."""
+        await self._in_thread("", partial(self._put_now, objects), wait=True)
+        self._counters.sent_bytes += sum(map(len, objects.values()))
 
     async def names(self, ending: str) -> list[str]:
         """Name all objects with this ending."""
@@ -127,6 +135,33 @@ class FileTransport:
     async def next_piece(self, name: str, descriptor: int, start: int) -> bytes:
         """Read up to 1 MiB; empty at the end of the file."""
         return self._received(await self._in_thread(name, lambda: os.pread(descriptor, PIECE_BYTES, start)))
+
+    def _put_now(self, objects: Mapping[str, bytes]) -> None:
+        folders = {folder: self._folder(folder) for folder in {os.path.dirname(name) for name in objects}}  # noqa: PTH120 - texts, and hot
+        mark = f".tmp.{secrets.token_hex(8)}"
+        targets = [f"{folders[os.path.dirname(name)]}/{os.path.basename(name)}" for name in objects]  # noqa: PTH119, PTH120
+        try:
+            for target, data in zip(targets, objects.values(), strict=True):
+                descriptor = os.open(target + mark, _NEW_FILE, 0o666)
+                try:
+                    _write_all(descriptor, data)
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            for target in targets:
+                os.rename(target + mark, target)  # noqa: PTH104
+        except BaseException:
+            for target in targets:
+                Path(target + mark).unlink(missing_ok=True)
+            raise
+        for folder in folders.values():
+            _sync_directory(folder)
+
+    def _folder(self, name: str) -> str:
+        """Give the directory in which objects lie; made if it is not there."""
+        folder = self._resolved(name)
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        return folder
 
     def _received(self, data: bytes) -> bytes:
         self._counters.received_bytes += len(data)
@@ -181,7 +216,7 @@ class FileTransport:
     def _create(self, name: str, temporary: Path) -> int:
         self._resolved(name)
         temporary.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        return os.open(temporary, _NEW_FILE, 0o666)
 
 
 class _FileReader:
@@ -214,6 +249,10 @@ def _read_exactly(descriptor: int, start: int, length: int) -> bytes:
     return b"".join(pieces)
 
 
+def _temporary(target: Path) -> Path:
+    return target.with_name(f"{target.name}.tmp.{secrets.token_hex(8)}")
+
+
 def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
@@ -223,8 +262,12 @@ def _write_all(descriptor: int, data: bytes) -> None:
 def _publish(descriptor: int, temporary: Path, target: Path) -> None:
     os.fsync(descriptor)
     temporary.rename(target)
-    directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _sync_directory(target.parent)
+
+
+def _sync_directory(directory: str | Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(directory)
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)

@@ -15,10 +15,11 @@ from narfs.lake.content_encoding import ACCEPTED, decode
 from narfs.lake.exchange import Exchange, translated
 from narfs.lake.pieces import PIECE_BYTES
 from narfs.lake.response import FOREIGN
+from narfs.lake.several import for_each
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START, ExactChunks, content_type
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Awaitable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
     from typing import TypeVar
 
     from narfs.lake.client import LakeClient
@@ -117,6 +118,14 @@ class HttpTransport:
                 raise translated(error, url) from error
         self._exchange.counters.sent_bytes += size
 
+    async def put_small(self, objects: Mapping[str, bytes]) -> None:
+        """Write small objects at the same time."""
+
+        async def put(name: str) -> None:
+            await self.put(name, _Whole(objects[name]), len(objects[name]))
+
+        await for_each(objects, put, at_once=len(objects))
+
     async def exists(self, name: str) -> bool:
         """Whether the object is there."""
 
@@ -162,3 +171,13 @@ class HttpTransport:
         if len(data) < _WORTH_A_THREAD_BYTES:
             return decode(encoding, data, max_bytes=max_bytes, what=url)
         return await trio.to_thread.run_sync(lambda: decode(encoding, data, max_bytes=max_bytes, what=url))
+
+
+class _Whole:
+    """An upload of bytes that are at hand, for any number of attempts."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._data

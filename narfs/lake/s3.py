@@ -30,10 +30,11 @@ from narfs.lake.pieces import Pieces
 from narfs.lake.s3_address import S3Address
 from narfs.lake.s3_answer import S3Failure
 from narfs.lake.s3_bucket import FOREIGN, S3Bucket
+from narfs.lake.several import for_each
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START, ExactChunks, TransportCounters, content_type
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Mapping
     from typing import TypeVar
 
     from obstore import BytesStream, GetOptions, WritableFile
@@ -124,7 +125,7 @@ class S3Transport:
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write an object; one that is larger than a part in several, which S3 joins when all are there."""
         part_bytes = max(_PART_BYTES, -(-size // _MAX_PARTS))
-        hop = partial(self.hop, name, absence="the server has no place for it; does it take uploads?", upload=True)
+        hop = self._uploading(name)
         async with self._long:
             self.counters.requests += 1
             writer = await hop(partial(self._open_writer, name, part_bytes))
@@ -134,6 +135,17 @@ class S3Transport:
             # Never in a finally: closing is what makes the object.
             await hop(partial(_close, writer))
         self.counters.sent_bytes += size
+
+    async def put_small(self, objects: Mapping[str, bytes]) -> None:
+        """Write small objects at the same time, in one request and one hop each."""
+
+        async def put(name: str) -> None:
+            async with self._long:
+                self.counters.requests += 1
+                await self._uploading(name)(partial(self._put, name, objects[name]))
+            self.counters.sent_bytes += len(objects[name])
+
+        await for_each(objects, put, at_once=len(objects))
 
     async def exists(self, name: str) -> bool:
         """Whether the object is there. Asks for its first byte: why it may not is said in a body, and HEAD has none."""
@@ -225,6 +237,13 @@ class S3Transport:
                 bucket = self._buckets[upload] = await trio.to_thread.run_sync(opening, abandon_on_cancel=True)
                 _log.debug("%s: asked with the credentials of %s", self._url, bucket.identity.origin)
             return bucket
+
+    def _uploading(self, name: str) -> Callable[[Callable[[S3Store], T]], Awaitable[T]]:
+        """Give the hop of an upload."""
+        return partial(self.hop, name, absence="the server has no place for it; does it take uploads?", upload=True)
+
+    def _put(self, name: str, data: bytes, store: S3Store) -> None:
+        obstore.put(store, self.key(name), data, attributes={"Content-Type": content_type(name)})
 
     def _open_writer(self, name: str, part_bytes: int, store: S3Store) -> WritableFile:
         return obstore.open_writer(

@@ -14,7 +14,7 @@ from narfs.errors import Corrupt
 from narfs.offsets import BlobOffset
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
 
 CACHE_INFO = "nix-cache-info"
@@ -129,6 +129,10 @@ class Transport(Protocol):
         ``chunks`` are read from the beginning by every attempt. An iterator is gone after one, so what is larger than a
         piece is not tried again then; it stays the caller's to close. Corrupt if they are not ``size`` bytes.
         """
+        ...
+
+    async def put_small(self, objects: Mapping[str, bytes]) -> None:
+        """Write objects of a few MiB in all, at the same time, each as ``put`` does; of a failure some may be there."""
         ...
 
     async def exists(self, name: str) -> bool:

@@ -52,9 +52,9 @@ async def put_index(lake: BinaryCache, member: Described, key: SecretKey, advanc
     return narinfo
 
 
-def damaged(member: Described, found: str) -> Corrupt:
-    """Say that a lake has another NAR than was signed."""
-    return Corrupt(f"the NAR in {member.lake.url} is damaged: {found}")
+def accusation(member: Described) -> str:
+    """Say which lake has another NAR than was signed; what was found is to follow."""
+    return f"the NAR in {member.lake.url} is damaged"
 
 
 class _Stream:
@@ -76,7 +76,7 @@ class _Stream:
                     advance(await trio.to_thread.run_sync(self._feed, data))
             self.index = await trio.to_thread.run_sync(self._ingest.finish)
         except (Corrupt, FormatError) as error:
-            raise damaged(self._member, str(error)) from error
+            raise Corrupt(f"{accusation(self._member)}: {error}") from error
         finally:
             self._ingest.abandon()
         self.file_hash = Hash("sha256", self._blob.digest())

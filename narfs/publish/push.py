@@ -1,4 +1,4 @@
-"""Push: files of this machine into a lake, as compressed NARs with listings and signed narinfos (``parcel``).
+"""Push: files of this machine into a lake, as compressed NARs with listings and signed narinfos (``sending``).
 
 With a key they are sealed (docs/lake-format.md): the index says that whoever has the key saw the whole NAR, as the
 signature of the narinfo does. Blobs of several paths are made and sent at the same time.
@@ -10,22 +10,22 @@ name and is read once.
 
 from __future__ import annotations
 
-import os
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-import trio
-
 from narfs.errors import NotFound, UsageError
-from narfs.formats import base32
 from narfs.formats.cache_info import CacheInfo
 from narfs.formats.compression import ZSTD_LEVEL, encoder
 from narfs.formats.digest import Hash
 from narfs.formats.narinfo import NarInfo
+from narfs.lake.several import for_each
 from narfs.publish.nix_store import ValidPath
-from narfs.publish.packing import LocalTree, survey
-from narfs.publish.parcel import Meter, Parcel, for_each, publish, sealing_threads
-from narfs.publish.references import name_trees, references_first
+from narfs.publish.packing import Parcel
+from narfs.publish.progress import Meter
+from narfs.publish.references import MentionScanner, Survey, name_trees, references_first
+from narfs.publish.sending import feed_local
+from narfs.publish.shipment import Load, ship
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Sequence
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from narfs.formats.signature import SecretKey
     from narfs.formats.store_path import StorePath
     from narfs.lake.binary_cache import BinaryCache
-    from narfs.publish.parcel import Progress
-    from narfs.publish.references import Named, Survey
+    from narfs.publish.progress import Progress
+    from narfs.publish.references import Named
 
 _ASK_AT_ONCE = 32
 """Narinfo requests in flight; the transport has its own bound, this one is on tasks."""
@@ -97,33 +97,41 @@ async def push(
     written: something cannot be read, or refers to what is neither pushed nor in the lake. A later failure leaves the
     lake valid, with those paths whose narinfo was written.
     """
+    encoder(compression)  # UsageError if it is one that narfs does not write
     objects = await _name(sources, references, Meter(progress, None))
     by_path = {one.info.path: one for one in objects}
     order = references_first({path: one.info.references for path, one in by_path.items()})
     outside = {reference for one in objects for reference in one.info.references} - by_path.keys()
     is_lake = await target.has_info()
     present = await _present(target, [*order, *outside]) if is_lake else {}
-    encoder(compression)  # UsageError if it is one that narfs does not write
-    parcels = [_parcel(by_path[path], key, compression, level) for path in order if path not in present]
-    for one in parcels:
-        _refuse_dangling(one.narinfo, present.keys() | by_path.keys())
-    described = present | {one.narinfo.path: one.narinfo for one in parcels}
-    if not dry_run and parcels:
+    loads = [_load(by_path[path], key, compression, level) for path in order if path not in present]
+    narinfos = [load.parcel.narinfo for load in loads]
+    valid = present.keys() | by_path.keys()
+    for narinfo in narinfos:
+        _refuse_dangling(narinfo, valid)
+    described = present | {narinfo.path: narinfo for narinfo in narinfos}
+    if not dry_run and loads:
         if not is_lake:
             await target.put_info(CacheInfo(want_mass_query=True))
-        described |= await _publish(target, parcels, Meter(progress, sum(one.narinfo.nar_size for one in parcels)))
+        total_bytes = sum(narinfo.nar_size for narinfo in narinfos)
+        described |= await ship(target, loads, level, Meter(progress, total_bytes, passes=2))
     status: Literal["sent", "would send"] = "would send" if dry_run else "sent"
     return PushReport(
         roots=tuple(one.info.path for one in objects),
-        paths=tuple(_report(described[path], "present" if path in present else status) for path in order),
+        paths=tuple(
+            _report(described[path], "present", signed=False)
+            if path in present
+            else _report(described[path], status, signed=key is not None)
+            for path in order
+        ),
     )
 
 
-def _parcel(source: StoreObject, key: SecretKey | None, compression: str, level: int) -> Parcel:
+def _load(source: StoreObject, key: SecretKey | None, compression: str, level: int) -> Load:
     info = source.info
     narinfo = NarInfo(
         path=info.path,
-        url=f"nar/{base32.encode(info.nar_hash)}.nar",
+        url="nar/",  # not yet known
         compression=compression,
         nar_hash=info.nar_hash,
         nar_size=info.nar_size,
@@ -132,17 +140,31 @@ def _parcel(source: StoreObject, key: SecretKey | None, compression: str, level:
         signatures=info.signatures,
         ca=info.ca,
     )
+    accusation = f"{source.root}: changed while it was pushed, or is damaged"
     index_key = key if compression == "zstd" else None
-    return Parcel(narinfo.sign(key) if key else narinfo, LocalTree(source.root), level, index_key)
+    return Load(source.root, Parcel(narinfo, accusation, level, key, index_key))
 
 
 async def _name(sources: Sequence[Source], references: Sequence[StorePath], meter: Meter) -> list[StoreObject]:
     """Survey the trees, then give every source its store path, in the order given."""
     trees = [source for source in sources if isinstance(source, Tree)]
-    surveys = [await survey(tree.name, tree.root, meter.subject(tree.name)) for tree in trees]
+    surveys = [await _survey(tree, meter.subject(tree.name)) for tree in trees]
     known = [*references, *(source.info.path for source in sources if isinstance(source, StoreObject))]
     named = iter(zip(trees, surveys, name_trees(surveys, known), strict=True))
     return [source if isinstance(source, StoreObject) else _store_object(*next(named)) for source in sources]
+
+
+async def _survey(tree: Tree, advance: Callable[[int], None]) -> Survey:
+    digest, scanner, size = hashlib.sha256(), MentionScanner(), 0
+
+    def feed(piece: bytes) -> None:
+        nonlocal size
+        size += len(piece)
+        digest.update(piece)
+        scanner.feed(piece)
+
+    await feed_local(tree.root, feed, advance)
+    return Survey(tree.name, digest.digest(), size, frozenset(scanner.hash_parts))
 
 
 def _store_object(tree: Tree, survey: Survey, named: Named) -> StoreObject:
@@ -174,31 +196,11 @@ def _refuse_dangling(narinfo: NarInfo, valid: Container[StorePath]) -> None:
         )
 
 
-async def _publish(target: BinaryCache, parcels: Sequence[Parcel], meter: Meter) -> dict[StorePath, NarInfo]:
-    """Pack and send, as many at once as there are processors; references come first in ``parcels``."""
-    published = {parcel.narinfo.path: trio.Event() for parcel in parcels}
-    sent: dict[StorePath, NarInfo] = {}
-
-    async def wait_for_references(narinfo: NarInfo) -> None:
-        for reference in set(narinfo.references) & published.keys() - {narinfo.path}:
-            await published[reference].wait()
-
-    async def publish_one(parcel: Parcel) -> None:
-        path = parcel.narinfo.path
-        sent[path] = await publish(target, parcel, threads, meter.subject(path.name), wait_for_references)
-        published[path].set()
-
-    # What a path waits for was begun before it, so it is never behind it in the queue: there is no deadlock.
-    with sealing_threads() as threads:
-        await for_each(parcels, publish_one, at_once=os.cpu_count() or 1)
-    return sent
-
-
-def _report(narinfo: NarInfo, status: Literal["sent", "present", "would send"]) -> PushedPath:
+def _report(narinfo: NarInfo, status: Literal["sent", "present", "would send"], *, signed: bool) -> PushedPath:
     return PushedPath(
         path=narinfo.path,
         status=status,
         nar_size=narinfo.nar_size,
         file_size=narinfo.file_size or 0,
-        vouched_for=bool(narinfo.signatures) or narinfo.content_address_matches(),
+        vouched_for=signed or bool(narinfo.signatures) or narinfo.content_address_matches(),
     )

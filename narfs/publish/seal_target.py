@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -11,21 +13,27 @@ from narfs.errors import Corrupt, NotFound
 from narfs.formats.compression import ZSTD_LEVEL, decoder
 from narfs.formats.seal import index_name, open_head, unseal
 from narfs.formats.signature import PublicKeys
-from narfs.publish.indexing import NO_INDEX, damaged, has_own_index, put_index
-from narfs.publish.parcel import Parcel, publish, with_blob
+from narfs.publish.indexing import NO_INDEX, accusation, has_own_index, put_index
+from narfs.publish.packing import Parcel, with_blob
+from narfs.publish.sending import publish
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from concurrent.futures import Executor
 
     from narfs.engine.means import Described
     from narfs.formats.narinfo import NarInfo
     from narfs.formats.signature import SecretKey
     from narfs.lake.binary_cache import BinaryCache
+    from narfs.publish.sealing import FramePress
 
 
 class SealTarget(Protocol):
     """What becomes of the paths of one run."""
+
+    @property
+    def passes(self) -> int:
+        """How often ``take`` tells each byte of a NAR."""
+        ...
 
     async def has(self, member: Described) -> bool:
         """Whether nothing is to be done: our key has sealed it."""
@@ -37,7 +45,7 @@ class SealTarget(Protocol):
         advance: Callable[[int], None],
         wait_for_references: Callable[[NarInfo], Awaitable[None]],
     ) -> None:
-        """Seal it; ``advance`` is told the NAR bytes that have passed."""
+        """Seal it; ``advance`` is told the NAR bytes that have passed, ``passes`` times."""
         ...
 
 
@@ -46,6 +54,7 @@ class InPlace:
     """The blob stays as it is and gets an index, of its frames if it has any, and its narinfo one line more."""
 
     key: SecretKey
+    passes: int = 1
 
     async def has(self, member: Described) -> bool:
         """Look at the narinfo as it is now."""
@@ -67,6 +76,7 @@ class IndexLake:
 
     lake: BinaryCache
     key: SecretKey
+    passes: int = 1
 
     async def has(self, member: Described) -> bool:
         """Look for an index that fits the narinfo at hand."""
@@ -88,7 +98,9 @@ class CopyLake:
 
     lake: BinaryCache
     key: SecretKey
-    threads: Executor
+    press: FramePress
+    packing: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(os.cpu_count() or 1))
+    passes: int = 2
 
     async def has(self, member: Described) -> bool:
         """Look for narinfo and index."""
@@ -104,10 +116,11 @@ class CopyLake:
         narinfo = replace(member.narinfo, compression="zstd", file_hash=None, file_size=None)
         copied = await self._copied(_indexed(narinfo))
         if copied is None:
-            parcel = Parcel(narinfo, _LakeNar(member), ZSTD_LEVEL, self.key)
-            await publish(self.lake, parcel, self.threads, advance, wait_for_references)
-            return
-        advance(narinfo.nar_size)
+            parcel = Parcel(narinfo, accusation(member), ZSTD_LEVEL, None, self.key)
+            feeder = partial(_feed_from_lake, member)
+            copied = await publish(self.lake, parcel, feeder, press=self.press, packing=self.packing, advance=advance)
+        else:
+            advance(narinfo.nar_size * self.passes)
         await wait_for_references(copied)
         await self.lake.put_narinfo(copied)
 
@@ -121,32 +134,22 @@ class CopyLake:
         return copied if copied is not None and await self.lake.has_blob(copied.url) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _LakeNar:
-    """A NAR in a lake, as the source of a copy."""
+async def _feed_from_lake(member: Described, feed: Callable[[bytes], None], advance: Callable[[int], None]) -> None:
+    """Stream a blob and feed its NAR."""
+    lake, narinfo = member.lake, member.narinfo
+    decode = decoder(narinfo.compression, nar_size=narinfo.nar_size)
 
-    member: Described
+    def hop(data: bytes) -> int:
+        passed = 0
+        for piece in decode.feed(data):
+            feed(piece)
+            passed += len(piece)
+        return passed
 
-    async def pass_over(self, feed: Callable[[bytes], None], progress: Callable[[int], None]) -> None:
-        """Stream the blob."""
-        lake, narinfo = self.member.lake, self.member.narinfo
-        decode = decoder(narinfo.compression, nar_size=narinfo.nar_size)
-
-        def advance(data: bytes) -> int:
-            passed = 0
-            for piece in decode.feed(data):
-                feed(piece)
-                passed += len(piece)
-            return passed
-
-        async with lake.open_blob(narinfo) as pieces:
-            async for data in pieces:
-                progress(await trio.to_thread.run_sync(advance, data))
-        decode.finish()
-
-    def blame(self, found: str) -> Corrupt:
-        """Say that the lake has another NAR than was signed."""
-        return damaged(self.member, found)
+    async with lake.open_blob(narinfo) as pieces:
+        async for data in pieces:
+            advance(await trio.to_thread.run_sync(hop, data))
+    decode.finish()
 
 
 async def _has_narinfo(lake: BinaryCache, narinfo: NarInfo, key: SecretKey) -> bool:

@@ -24,9 +24,12 @@ import trio
 
 from narfs.errors import NarfsError, Unavailable
 from narfs.formats.cache_info import CacheInfo
-from narfs.publish.parcel import Meter, for_each, sealing_threads
+from narfs.formats.compression import ZSTD_LEVEL
+from narfs.lake.several import for_each
+from narfs.publish.progress import Meter
 from narfs.publish.references import references_first
 from narfs.publish.seal_target import CopyLake, IndexLake, InPlace
+from narfs.publish.sealing import frame_press
 from narfs.publish.shard import WHOLE
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from narfs.formats.signature import SecretKey
     from narfs.formats.store_path import StorePath
     from narfs.lake.binary_cache import BinaryCache
-    from narfs.publish.parcel import Progress
+    from narfs.publish.progress import Progress
     from narfs.publish.seal_target import SealTarget
     from narfs.publish.shard import Shard
 
@@ -93,10 +96,10 @@ async def seal_lake(
     """Seal paths of ``shard`` whose narinfos are trusted: in place, into ``to``, or only indexes into ``index_to``."""
     if (written := to or index_to) and not await written.has_info():
         await written.put_info(CacheInfo(want_mass_query=True))
-    with sealing_threads() as threads:
+    with frame_press(ZSTD_LEVEL) as press:
         target: SealTarget = InPlace(key)
         if to is not None:
-            target = CopyLake(to, key, threads)
+            target = CopyLake(to, key, press)
         elif index_to is not None:
             target = IndexLake(index_to, key)
         sealer = _Sealer(members, target, to, shard)
@@ -129,7 +132,8 @@ class _Sealer:
         """Find out what is missing, and do it; give what has counted it."""
         await for_each(self._order, self._look, at_once=_ASK_AT_ONCE)
         missing = [path for path in self._order if path not in self._done]
-        meter = Meter(progress, sum(self._members[path].narinfo.nar_size for path in missing))
+        total_bytes = sum(self._members[path].narinfo.nar_size for path in missing)
+        meter = Meter(progress, total_bytes, passes=self._target.passes)
 
         async def seal(path: StorePath) -> None:
             await self._seal(path, meter.subject(path.name))

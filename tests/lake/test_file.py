@@ -139,6 +139,34 @@ async def test_a_new_lake_is_made_by_the_first_put(tmp_path: Path) -> None:
     assert await lake.exists("nix-cache-info")
 
 
+def temporaries(directory: Path) -> list[Path]:
+    return [file for file in directory.rglob("*") if ".tmp." in file.name]
+
+
+async def test_small_objects_appear_together_whole_and_alone(directory: Path, lake: FileTransport) -> None:
+    objects = {"nar/a.nar": b"a", "b.ls": b"", "c.narinfo": bytes(100_000)}
+    await lake.put_small(objects)
+    await lake.put_small({"b.ls": b"again"})
+    assert {name: await lake.get(name, max_bytes=2**20) for name in objects} == objects | {"b.ls": b"again"}
+    assert not temporaries(directory)
+
+
+async def test_of_small_objects_nothing_half_is_left_when_one_has_no_place(
+    directory: Path, lake: FileTransport
+) -> None:
+    (directory / "b.ls").mkdir()
+    with pytest.raises(Unavailable, match="directory"):
+        await lake.put_small({"a.ls": b"a", "b.ls": b"b"})
+    assert not temporaries(directory)
+
+
+async def test_small_objects_do_not_leave_the_lake(directory: Path, lake: FileTransport, tmp_path: Path) -> None:
+    (directory / "out").symlink_to(tmp_path)
+    with pytest.raises(Untrusted):
+        await lake.put_small({"out/x": b"x"})
+    assert not (tmp_path / "x").exists()
+
+
 @pytest.mark.parametrize("size", [3, 5])
 async def test_a_put_of_another_length_leaves_nothing(directory: Path, lake: FileTransport, size: int) -> None:
     async with aclosing(chunks(b"12", b"34")) as upload:

@@ -9,7 +9,6 @@ import pytest
 from narfs.errors import Unavailable, UsageError
 from narfs.formats.listing import Kind
 from narfs.formats.nar import NarIndexer
-from narfs.publish import nar_dump
 from narfs.publish.nar_dump import dump
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def test_what_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     def refuse(path: bytes, *_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(nar_dump, "open", refuse, raising=False)  # the tests run as root, whom nothing is refused
+    monkeypatch.setattr(os, "open", refuse)  # the tests run as root, whom nothing is refused
     with pytest.raises(UsageError, match="secret: cannot be read: Permission denied"):
         nar_of(tmp_path)
 
@@ -115,6 +114,18 @@ def test_a_file_that_shrinks_meanwhile_is_noticed(tmp_path: Path) -> None:
         pass
     os.truncate(tmp_path / "log", 2**20)
     with pytest.raises(Unavailable, match="log: became shorter"):
+        list(pieces)
+
+
+def test_a_file_that_becomes_a_pipe_meanwhile_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"first")
+    (tmp_path / "b").write_bytes(b"second")
+    pieces = dump(os.fsencode(tmp_path))
+    while next(pieces) != b"first":
+        pass
+    (tmp_path / "b").unlink()
+    os.mkfifo(tmp_path / "b")
+    with pytest.raises(Unavailable, match="b: was replaced"):
         list(pieces)
 
 

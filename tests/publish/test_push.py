@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,16 +21,16 @@ from narfs.lake.binary_cache import BinaryCache
 from narfs.lake.file import FileTransport
 from narfs.lake.settings import LakeSettings
 from narfs.lake.store_url import StoreUrl
+from narfs.publish.nar_dump import HOP_BYTES
 from narfs.publish.nix_store import ValidPath
-from narfs.publish.packing import HOP_BYTES
 from narfs.publish.push import StoreObject, Tree, push
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Mapping
     from pathlib import Path
 
     from narfs.formats.narinfo import NarInfo
-    from narfs.publish.parcel import Progress
+    from narfs.publish.progress import Progress
 
 KEY = SecretKey.generate("push.test-1")
 
@@ -44,13 +45,23 @@ class WatchedTransport(FileTransport):
         self.is_stuck = trio.Event()
 
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
+        await self._meet(name)
+        await super().put(name, chunks, size)
+        self.puts.append(name)
+
+    async def put_small(self, objects: Mapping[str, bytes]) -> None:
+        """One after the other, as they may well arrive."""
+        for name, data in objects.items():
+            await self._meet(name)
+            await super().put_small({name: data})
+            self.puts.append(name)
+
+    async def _meet(self, name: str) -> None:
         if name.endswith(self.refused):
             raise Unavailable(f"{name}: the disk is full")
         if name.endswith(self.stuck):
             self.is_stuck.set()
             await trio.sleep_forever()
-        await super().put(name, chunks, size)
-        self.puts.append(name)
 
 
 class Lake(BinaryCache):
@@ -86,7 +97,7 @@ def tree(tmp_path: Path) -> Tree:
 
 def text_tree(directory: Path, name: str, *mentions: StorePath) -> Tree:
     file = directory / name
-    file.write_text("\n".join(["#!/bin/sh", *(path.path for path in mentions)]))
+    file.write_text("\n".join(["#!/bin/sh", f"# {name}", *(path.path for path in mentions)]))
     return Tree(name, file)
 
 
@@ -186,6 +197,24 @@ async def test_trees_refer_to_each_other_and_to_what_is_announced(lake: Lake, tm
     assert narinfo.content_address_matches()
 
 
+async def test_many_paths_are_packed_by_processes_and_all_complete(lake: Lake, tmp_path: Path) -> None:
+    trees: list[Tree] = []
+    paths: list[StorePath] = []
+    for number in range(9):
+        trees.append(text_tree(tmp_path, f"t{number}", *paths[-1:]))
+        with trees[-1].root.open("ab") as file:
+            file.write(bytes(700_000))
+        paths = list((await push(lake, trees, dry_run=True)).roots)
+    await push(lake, trees[::-1], key=KEY)
+    order = {name: position for position, name in enumerate(lake.transport.puts)}
+    for path in paths:
+        narinfo = await lake.narinfo(path.hash_part)
+        assert hashlib.sha256(lake.nar(narinfo)).digest() == narinfo.nar_hash
+        assert order[narinfo.url] < order[f"{path.hash_part}.narinfo"]
+        for reference in narinfo.references:
+            assert order[f"{reference.hash_part}.narinfo"] < order[f"{path.hash_part}.narinfo"]
+
+
 async def test_whatever_is_there_is_complete(lake: Lake, tmp_path: Path) -> None:
     trees: list[Tree] = []
     paths: list[StorePath] = []
@@ -259,7 +288,10 @@ async def test_progress_reaches_what_it_promised(lake: Lake, tree: Tree) -> None
     sending = [one for one in seen if one.total_bytes is not None]
     size = report.paths[0].nar_size
     assert naming[-1].done_bytes == sending[-1].done_bytes == sending[-1].total_bytes == size
-    assert len(sending) == -(-size // HOP_BYTES)
+    assert [one.done_bytes for one in sending] == sorted(one.done_bytes for one in sending)
+    assert (
+        max(after.done_bytes - one.done_bytes for one, after in pairwise(sending)) <= HOP_BYTES + 1024
+    )  # a file of it at once
     assert {one.subject for one in seen} == {"tool-1.0"}
 
 

@@ -14,7 +14,7 @@ from narfs.formats.index import NarIndex
 from narfs.formats.nar import NarIndexer
 from narfs.formats.narinfo import NarInfo
 from narfs.formats.seal import seal
-from narfs.formats.sealed_blob import NarCutter, SealedBlob, seal_frame
+from narfs.formats.sealed_blob import FrameSealer, NarCutter, SealedBlob
 from narfs.formats.store_path import make_source_path
 from narfs.offsets import ChunkGrid
 from tests.support.lakes import Lake, Member
@@ -52,14 +52,14 @@ def index_file(lake: Lake, narinfo: NarInfo) -> Path:
 
 def seal_tree(name: str, tree: Tree, *, frame_bytes: int, piece_bytes: int = 1 << 20) -> Sealed:
     nar = dump(tree)
-    indexer, made = NarIndexer(len(nar)), SealedBlob(frame_bytes)
+    indexer, made, sealer = NarIndexer(len(nar)), SealedBlob(frame_bytes), FrameSealer()
     cutter = NarCutter(indexer.builder, frame_bytes=frame_bytes)
     blob = b""
     for start in range(0, len(nar), piece_bytes):
         piece = nar[start : start + piece_bytes]
         indexer.feed(piece)
-        blob += b"".join(made.add(seal_frame(contents)) for contents in cutter.feed(piece))
-    blob += b"".join(made.add(seal_frame(contents)) for contents in cutter.finish())
+        blob += b"".join(made.add(sealer.seal(contents)) for contents in cutter.feed(piece))
+    blob += b"".join(made.add(sealer.seal(contents)) for contents in cutter.finish())
     blob += made.finish()
     nar_hash, file_hash = hashlib.sha256(nar).digest(), hashlib.sha256(blob).digest()
     narinfo = NarInfo(

@@ -85,6 +85,8 @@ async def _serve(stream: trio.SocketStream, known: KnownPaths, limit: trio.Capac
         log.info("a client of the Nix socket was too slow")
     except trio.BrokenResourceError:
         log.debug("a client of the Nix socket left before its answer")
+    except Exception:
+        log.exception("a bug: a client of the Nix socket was hung up on")  # the mount goes on
     finally:
         await trio.aclose_forcefully(stream)
 

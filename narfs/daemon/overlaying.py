@@ -64,10 +64,11 @@ def create(place: Path, *, mountpoint: Path, upper: Path, runtime: Path, registe
     if _overlay_at(directory) is not None:
         raise UsageError(f"{directory}: an overlay is mounted there already; narfs overlay remove {directory}")
     try:
-        for needed in (directory, layers.upper, layers.work):
-            Path(needed).mkdir(parents=True, exist_ok=True)
+        Path(directory).mkdir(parents=True, exist_ok=True)
         if next(Path(directory).iterdir(), None) is not None:
             raise UsageError(f"{directory}: not empty; a mount would hide what is in it")
+        for layer in (layers.upper, layers.work):
+            Path(layer).mkdir(parents=True, exist_ok=True)
         flags = linux.MS_NOSUID | linux.MS_NODEV
         linux.mount(_SOURCE, directory, kind="overlay", flags=flags, options=layers.options())
     except OSError as error:

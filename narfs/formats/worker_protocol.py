@@ -54,8 +54,8 @@ _NOT_TRUSTED = 2
 
 MAX_STRING_BYTES = 64 * 1024
 """A store path takes 255 bytes at most; the longest strings are values of options, such as lists of keys."""
-MAX_REQUEST_BYTES = 8 * 1024 * 1024
-"""100 000 store paths of 70 characters; the largest closures seen have 10 000."""
+MAX_REQUEST_BYTES = 2 * 1024 * 1024
+"""25 000 store paths of 70 characters; the largest closures seen have 10 000. 256 clients may send one at a time."""
 _WORD_BYTES = 8
 _NUMBERS_OF_OPTIONS = 12
 
@@ -298,4 +298,5 @@ def success(reply: bytes) -> bytes:
 def failure(message: str) -> bytes:
     """Write an error in place of a reply; its level is Nix's for errors, and it has neither position nor traces."""
     kind = string(b"Error")
-    return integer(ERROR) + kind + integer(0) + kind + string(message.encode()) + integer(0) + integer(0)
+    text = string(message.encode(errors="backslashreplace"))  # it may name a file, and that may be no UTF-8
+    return integer(ERROR) + kind + integer(0) + kind + text + integer(0) + integer(0)

@@ -226,3 +226,20 @@ def test_umount_of_what_is_not_ours_or_nothing_says_so(program: Program) -> None
     code, _, said = program.run("umount", "/proc")
     assert code == 2
     assert "kind proc" in said
+
+
+def test_a_nix_socket_that_cannot_be_made_is_said_by_the_command(program: Program) -> None:
+    (program.home / "mnt").mkdir()
+    (program.home / "taken").touch()
+    code, out, said = program.run("mount", *program.stores, "--nix-socket", "taken", str(program.home / "mnt"))
+    assert (code, out) == (2, b"")
+    assert said == f"narfs: {program.home}/taken: is there, and is not a socket\n"
+
+
+def test_a_nix_socket_comes_and_goes_with_the_mount(program: Program) -> None:
+    place = program.home / "nix.sock"
+    with program.mounted("--nix-socket", "nix.sock"), socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(place))
+        client.sendall(b"cxin".ljust(8, b"\0"))
+        assert client.recv(8) == b"oixd".ljust(8, b"\0")
+    assert not place.exists()

@@ -168,6 +168,22 @@ async def test_nonsense_is_hung_up_on_and_hurts_nobody(tmp_path: Path, said: byt
         await other.expect(Operation.IS_VALID_PATH, name("top"), integer(1))
 
 
+class Broken(ClosedSet):
+    async def describe(self, hash_part: str) -> NarInfo | None:
+        raise ZeroDivisionError(hash_part)
+
+
+async def test_a_bug_costs_one_client_its_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    place = tmp_path / "s"
+    async with serving_nix(place, Broken([]), shared=False):
+        async with Client.greeted(place) as client:
+            await client.stream.send_all(integer(Operation.IS_VALID_PATH) + name("top"))
+            await client.is_hung_up_on()
+        async with Client.greeted(place) as client:
+            await client.expect(Operation.QUERY_ALL_VALID_PATHS, b"", names())
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ZeroDivisionError]
+
+
 @pytest.mark.parametrize("said", [b"", GREETING[:20], GREETING + integer(1) + integer(5)])
 async def test_half_a_message_is_not_waited_for(
     tmp_path: Path, autojump_clock: trio.testing.MockClock, said: bytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -231,6 +233,7 @@ def test_replies_are_the_golden_ones() -> None:
     assert worker_protocol.path_info(None) == bytes(8)
     assert worker_protocol.paths([TWO, ONE]) == list_of(ONE.path.encode(), TWO.path.encode())
     assert worker_protocol.missing([ONE]) == bytes(16) + list_of(ONE.path.encode()) + bytes(16)
+    assert string(b"\\udcff") in worker_protocol.failure(os.fsdecode(b"\xff"))
     assert worker_protocol.success(b"x") == bytes.fromhex("73746c6100000000") + b"x"
     assert (
         worker_protocol.failure("no")

@@ -85,6 +85,7 @@ def test_a_place_that_cannot_be_an_overlay_is_left_as_it_was(closed: World) -> N
     closed.shell("mkdir -p /full && touch /full/file")
     with pytest.raises(AssertionError, match="not empty"):
         create(closed, "/full")
+    assert "upper" not in closed.shell("ls /nix")
     with pytest.raises(AssertionError, match="only a directory /nix/store of some root"):
         create(closed, "/other", "--register")
     create(closed, "/nix/store", "--no-registration")

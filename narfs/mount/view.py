@@ -14,6 +14,7 @@ import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from narfs.formats.erofs.directory import directory_bytes, packed_bytes
 from narfs.formats.listing import Kind
 from narfs.mount.inodes import LINKS, ROOT, Inode, Inodes
 
@@ -31,7 +32,7 @@ TIME_NS = 1_000_000_000
 """All three times of everything: second 1, what Nix gives its own store."""
 
 BLOCK_BYTES = 4096
-_DIRECTORY_ENTRY_BYTES = 32
+EMPTY_DIRECTORY_BYTES = packed_bytes([])
 
 # Looked up once: through the class each costs 50 ns, three times a lookup.
 _DIRECTORY = Kind.DIRECTORY
@@ -71,7 +72,9 @@ class Attachment:
         """Describe a node as stat() does."""
         kind, executable, size, subdirectories = shape
         if kind is _DIRECTORY:
-            return directory_attributes(Inode(self.base + node), entries=size, subdirectories=subdirectories)
+            listing = self.accessor.listing
+            size = EMPTY_DIRECTORY_BYTES if listing is None else directory_bytes(listing, node)
+            return directory_attributes(Inode(self.base + node), size, subdirectories)
         mode = LINK_MODE if kind is _SYMLINK else EXECUTABLE_MODE if executable else FILE_MODE
         return Attributes(Inode(self.shared_base + node), mode, 1, size, _blocks(size))
 
@@ -88,6 +91,7 @@ class View:
         self._attachments: list[Attachment] = []
         self._by_name: dict[bytes, Attachment] = {}
         self._shared_bases: dict[tuple[bytes, int], Inode] = {}
+        self._root_bytes: int | None = EMPTY_DIRECTORY_BYTES
 
     @classmethod
     def of(cls, members: Iterable[tuple[StorePath, Accessor]], *, inodes: Inodes | None = None) -> View:
@@ -119,6 +123,7 @@ class View:
         self.inodes.own(attachment)
         self._attachments.append(attachment)
         self._by_name[name] = attachment
+        self._root_bytes = None
         return attachment
 
     def named(self, name: bytes) -> Attachment | None:
@@ -132,7 +137,9 @@ class View:
             for attachment in self._attachments
             if (shape := shown_root(attachment.accessor)) is None or shape[0] is _DIRECTORY
         )
-        return directory_attributes(self.root, entries=len(self._attachments), subdirectories=directories)
+        if self._root_bytes is None:
+            self._root_bytes = packed_bytes(sorted(self._by_name))
+        return directory_attributes(self.root, self._root_bytes, directories)
 
 
 def shown_root(accessor: Accessor) -> Shape | None:
@@ -144,10 +151,9 @@ def shown_root(accessor: Accessor) -> Shape | None:
     return root.kind, root.executable, 0 if root.kind is _DIRECTORY else root.size, 0
 
 
-def directory_attributes(inode: Inode, *, entries: int, subdirectories: int) -> Attributes:
-    """Describe a directory: 32 bytes an entry, two of them for ``.`` and ``..``, in whole blocks of 4096."""
-    blocks = _blocks((entries + 2) * _DIRECTORY_ENTRY_BYTES)
-    return Attributes(inode, DIRECTORY_MODE, 2 + subdirectories, blocks * 512, blocks)
+def directory_attributes(inode: Inode, size: int = EMPTY_DIRECTORY_BYTES, subdirectories: int = 0) -> Attributes:
+    """Describe a directory; its size is that of EROFS (``packed_bytes``), which no frontend can choose."""
+    return Attributes(inode, DIRECTORY_MODE, 2 + subdirectories, size, _blocks(size))
 
 
 def _blocks(size: int) -> int:

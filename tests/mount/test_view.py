@@ -5,6 +5,7 @@ import stat
 import pytest
 
 from narfs.errors import NotFound
+from narfs.formats.erofs.directory import packed_bytes
 from narfs.formats.listing import Kind
 from narfs.formats.nar import max_nodes
 from narfs.mount.inodes import ROOT
@@ -82,17 +83,26 @@ def test_attributes_are_those_nix_gives() -> None:
     listing = attachment.accessor.listing
     assert listing is not None
     shown = {listing.name(node): attachment.attributes(node, listing.shape(node)) for node in range(len(listing))}
-    assert shown[b""][1:] == (stat.S_IFDIR | 0o555, 4, 4096, 8)
+    assert shown[b""][1:] == (stat.S_IFDIR | 0o555, 4, 12 * 6 + 17, 8)
     assert shown[b"run"][1:] == (stat.S_IFREG | 0o555, 1, 2, 8)
     assert shown[b"text"][1:] == (stat.S_IFREG | 0o444, 1, 5000, 16)
     assert shown[b"link"][1:] == (stat.S_IFLNK | 0o777, 1, 7, 8)
-    assert shown[b"etc"][1:] == (stat.S_IFDIR | 0o555, 2, 4096, 8)
+    assert shown[b"etc"][1:] == (stat.S_IFDIR | 0o555, 2, 12 * 2 + 3, 8)
 
 
-@pytest.mark.parametrize(("entries", "size"), [(0, 4096), (126, 4096), (127, 8192), (100_000, 3_203_072)])
-def test_a_directory_takes_32_bytes_an_entry_in_whole_blocks(entries: int, size: int) -> None:
-    attributes = directory_attributes(ROOT, entries=entries, subdirectories=3)
-    assert (attributes.size, attributes.blocks, attributes.nlink) == (size, size // 512, 5)
+@pytest.mark.parametrize(("size", "blocks"), [(27, 8), (4096, 8), (4097, 16)])
+def test_a_directory_takes_whole_blocks(size: int, blocks: int) -> None:
+    attributes = directory_attributes(ROOT, size, 3)
+    assert (attributes.size, attributes.blocks, attributes.nlink) == (size, blocks, 5)
+
+
+def test_the_size_of_the_root_follows_its_names() -> None:
+    view = View(closed=False)
+    assert view.root_attributes().size == 27
+    for number in range(200):
+        view.attach(path(f"a{number}"), MemoryAccessor(File()))
+        names = sorted(each.path.base_name.encode() for each in view.attachments)
+        assert view.root_attributes().size == packed_bytes(names)
 
 
 def test_the_root_counts_its_directories_and_what_may_be_one() -> None:

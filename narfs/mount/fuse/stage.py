@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from narfs.errors import FormatError, NotFound, UsageError
+from narfs.formats.erofs.directory import packed_bytes
 from narfs.formats.store_path import StorePath
 from narfs.mount.fuse.entries import FOREVER_S, UNVERIFIED_S, Entries, validity
 from narfs.mount.inodes import ROOT, Inodes
@@ -70,7 +71,7 @@ class ViewRoot:
         attachment = self._view.named(name)
         if attachment is None:
             if name == LINKS_NAME:
-                return self._entries.entry(directory_attributes(self._view.links, entries=0, subdirectories=0))
+                return self._entries.entry(directory_attributes(self._view.links))
             if self._view.closed:
                 return self._entries.absent
             try:
@@ -110,7 +111,7 @@ class Links:
 
     def entry(self) -> EntryAttributes:
         """Describe it."""
-        return self._entries.entry(directory_attributes(self.inode, entries=0, subdirectories=0))
+        return self._entries.entry(directory_attributes(self.inode))
 
     async def lookup(self, _name: bytes) -> EntryAttributes:
         """Find nothing, for ever."""
@@ -136,8 +137,8 @@ class StageRoot:
 
     def entry(self) -> EntryAttributes:
         """Describe it."""
-        count = len(self._stage.by_name)
-        return self._entries.entry(directory_attributes(ROOT, entries=count, subdirectories=count), 0)
+        names = sorted(self._stage.by_name)
+        return self._entries.entry(directory_attributes(ROOT, packed_bytes(names), len(names)), 0)
 
     async def lookup(self, name: bytes) -> EntryAttributes:
         """Find a View."""

@@ -41,7 +41,9 @@ Examples:
   narfs overlay create /build/1/nix/store --mount /mnt/view --upper /build/1/upper --register
       the store of the root /build/1, for nix-build --store /build/1
   narfs overlay create /nix/store --mount /mnt/view --upper /nix/upper --no-registration
-      for a local-overlay store, which asks the mount's --nix-socket"""
+      for a local-overlay store, which asks the mount's --nix-socket
+  narfs overlay create /nix/store --view build-17 --upper /nix/upper --register
+      the same over a view of narfs daemon"""
 )
 def overlay() -> None:
     """Make a closed View the lower layer of a store that Nix can write to."""
@@ -53,10 +55,10 @@ def overlay() -> None:
     "--mount",
     "mountpoint",
     type=click.Path(path_type=Path),
-    required=True,
     metavar="MOUNTPOINT",
-    help="Where narfs shows the View, which must be closed.",
+    help="The View that narfs mount shows there; it must be closed.",
 )
+@click.option("--view", metavar="NAME", help="The View of this name that narfs daemon keeps, instead.")
 @click.option(
     "--upper",
     type=click.Path(path_type=Path),
@@ -66,17 +68,20 @@ def overlay() -> None:
 )
 @click.option("--register", "how", flag_value="register", help="Have nix-store --load-db read the registration.")
 @click.option("--no-registration", "how", flag_value="nothing", help="Do not print the registration.")
-def create(directory: Path, mountpoint: Path, upper: Path, how: str | None) -> None:
-    """Mount an overlay of U over the View on DIR, and print the View's registration for nix-store --load-db."""
+def create(directory: Path, mountpoint: Path | None, view: str | None, upper: Path, how: str | None) -> None:
+    """Mount an overlay of U over a View on DIR, and print the View's registration for nix-store --load-db."""
     from narfs.daemon import overlaying
     from narfs.daemon.directories import runtime_directory
 
-    runtime = runtime_directory(os.environ)
-    registration = overlaying.create(
-        directory, mountpoint=mountpoint, upper=upper, runtime=runtime, register=how == "register"
-    )
+    if mountpoint is not None and view is None:
+        lower = overlaying.mounted(mountpoint, runtime_directory(os.environ))
+    elif view is not None and mountpoint is None:
+        lower = overlaying.kept(view, os.environ)
+    else:
+        raise click.UsageError("give either --mount or --view")
+    overlaying.create(directory, lower, upper=upper, register=how == "register")
     if how is None:
-        click.echo(registration, nl=False)
+        click.echo(lower.registration, nl=False)
 
 
 @overlay.command()

@@ -10,19 +10,55 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from narfs.daemon import control, linux
 from narfs.daemon.asking import all_status
-from narfs.errors import NarfsError, Unavailable, UsageError
+from narfs.daemon.views.asking import ask
+from narfs.errors import NarfsError, NotFound, Unavailable, UsageError
 from narfs.formats.store_path import STORE_DIR
 from narfs.mount.mountpoint import place_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _SOURCE = "overlay"
 """What Nix looks for in /proc/self/mounts (check-mount of local-overlay)."""
 _SPECIAL = ",:\\"
 """Overlayfs would take these characters in its options for separators."""
 _KEPT_FLAGS = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+
+
+class Lower(NamedTuple):
+    """A closed View: where its files are, and what Nix has to be told of them."""
+
+    directory: str
+    registration: str
+
+
+def mounted(mountpoint: Path, runtime: Path) -> Lower:
+    """Find the View that ``narfs mount`` shows there; UsageError if it is open, NotFound."""
+    place = place_of(mountpoint)
+    (told,) = all_status(runtime, mountpoint)
+    _check_closed(place, closed=told["mount"]["closed"])
+    return Lower(place, control.ask(control.socket_path(runtime, place, told["mount"]["pid"]), "registration"))
+
+
+def kept(name: str, environ: Mapping[str, str]) -> Lower:
+    """Find the View of this name that ``narfs daemon`` keeps; UsageError if it is open, NotFound."""
+    facts = {told["name"]: told for told in ask("view-list", environ=environ)}.get(name)
+    if facts is None:
+        raise NotFound(f"there is no view named {name}; narfs view list tells which there are")
+    _check_closed(f"view {name}", closed=facts["closed"])
+    return Lower(facts["directory"], ask("view-registration", {"name": name}, environ=environ))
+
+
+def _check_closed(what: str, *, closed: bool) -> None:
+    if not closed:
+        raise UsageError(
+            f"{what}: an open View, and what it does not have today may be there tomorrow, which an overlay"
+            " would never show; make it with --closure"
+        )
 
 
 class Layers(NamedTuple):
@@ -45,22 +81,15 @@ class Layers(NamedTuple):
         return f"lowerdir={self.lower},upperdir={self.upper},workdir={self.work}"
 
 
-def create(place: Path, *, mountpoint: Path, upper: Path, runtime: Path, register: bool) -> str:
-    """Mount the overlay on ``place``, which is made if it is missing; gives the registration of what lies below.
+def create(place: Path, lower: Lower, *, upper: Path, register: bool) -> None:
+    """Mount the overlay on ``place``, which is made if it is missing.
 
-    With ``register`` Nix's database is told; if that fails there is no overlay.
+    With ``register`` Nix's database is told what lies below; if that fails there is no overlay.
     """
-    lower, directory = place_of(mountpoint), place_of(place)
+    directory = place_of(place)
     if register and not directory.endswith(STORE_DIR):
         raise UsageError(f"{directory}: only a directory {STORE_DIR} of some root can be registered with Nix")
-    layers = Layers.of(lower, os.path.realpath(upper))
-    (told,) = all_status(runtime, mountpoint)
-    if not told["mount"]["closed"]:
-        raise UsageError(
-            f"{lower}: an open View, and what it does not have today may be there tomorrow, which an overlay"
-            " would never show; mount it with --closure"
-        )
-    registration: str = control.ask(control.socket_path(runtime, lower, told["mount"]["pid"]), "registration")
+    layers = Layers.of(lower.directory, os.path.realpath(upper))
     if _overlay_at(directory) is not None:
         raise UsageError(f"{directory}: an overlay is mounted there already; narfs overlay remove {directory}")
     try:
@@ -75,11 +104,10 @@ def create(place: Path, *, mountpoint: Path, upper: Path, runtime: Path, registe
         raise _refusal(directory, layers, error) from error
     if register:
         try:
-            _register(directory.removesuffix(STORE_DIR), registration)
+            _register(directory.removesuffix(STORE_DIR), lower.registration)
         except NarfsError:
             linux.unmount(directory)
             raise
-    return registration
 
 
 def _refusal(directory: str, layers: Layers, error: OSError) -> UsageError:

@@ -122,3 +122,34 @@ def test_a_remount_makes_an_overlay_in_use_look_at_its_layers_anew(machine: Worl
     machine.shell(f"cd /nix/store && exec 3</nix/store && {machine.narfs} overlay remount /nix/store && test -e late")
     assert machine.shell("cat /proc/self/mounts") == before
     machine.run("umount", "/nix/store")
+
+
+@pytest.fixture
+def daemon(lakes: Lakes, machine: World) -> Iterator[World]:
+    """A machine with a daemon that keeps a closed view and an open one."""
+    lake = f"file://{lakes.lake('zstd')}"
+    state = f"XDG_CACHE_HOME={machine.directory}/cache XDG_STATE_HOME={machine.directory}/state"
+    machine.shell(f"""
+        {state} {machine.narfs} daemon --store {lake} --trusted-public-keys {lakes.key} >/run/log 2>&1 &
+        echo $! > /run/pid
+        until {machine.narfs} view create closed --closure {lakes.all} 2>/run/why; do
+            kill -0 $! || {{ cat /run/log /run/why >&2; exit 1; }}
+        done
+        {machine.narfs} view create open
+    """)
+    yield machine
+    machine.shell("kill $(cat /run/pid); while kill -0 $(cat /run/pid) 2>/run/why; do :; done")
+
+
+def test_a_view_of_the_daemon_is_a_lower_layer_too(daemon: World, lakes: Lakes) -> None:
+    overlay = (daemon.narfs, "overlay", "create", "/nix/store", "--upper", "/nix/upper")
+    with pytest.raises(AssertionError, match="view open: an open View"):
+        daemon.run(*overlay, "--view", "open")
+    with pytest.raises(AssertionError, match="there is no view named other"):
+        daemon.run(*overlay, "--view", "other")
+    with pytest.raises(AssertionError, match="give either --mount or --view"):
+        daemon.run(*overlay)
+    daemon.run(*overlay, "--view", "closed", "--register")
+    daemon.run("nix-store", "--verify", "--check-contents")
+    assert daemon.run("cat", daemon.build("on-top")) == lakes.builder.run("cat", lakes.builder.build("on-top"))
+    remove(daemon, "/nix/store")

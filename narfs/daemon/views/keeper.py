@@ -25,6 +25,7 @@ from narfs.daemon.views.owner import Owner
 from narfs.daemon.views.report import report
 from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import Closing, NarfsError, NotFound, UsageError
+from narfs.formats.registration import registration
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
 
@@ -257,12 +258,19 @@ def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitabl
     async def tell(arguments: Mapping[str, Any]) -> object:
         return report(views.named(_name(arguments)).scene.view)
 
+    async def tell_registration(arguments: Mapping[str, Any]) -> object:
+        kept = views.named(_name(arguments))
+        if not kept.spec.selection.closed:
+            raise UsageError(f"view {kept.spec.name} is open: nobody knows all that it shows")
+        return registration(member.narinfo for member in await kept.session.members(kept.spec.selection))
+
     return {
         "view-create": create,
         "view-remove": remove,
         "view-renew": renew,
         "view-list": list_all,
         "view-report": tell,
+        "view-registration": tell_registration,
     }
 
 

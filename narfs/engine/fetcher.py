@@ -1,7 +1,10 @@
 """Fetching chunks of one NAR whose index is known, when the cache does not have them.
 
-A chunk is fetched by one flight, whoever wants it. What a flight brings is checked, offered to the cache, and handed to
-its waiters directly: a cache that fails costs them nothing.
+A chunk is fetched by one flight, whoever wants it. What a flight brings is checked and handed to its waiters, and then
+offered to the cache: a cache that is slow or fails costs them nothing. Until it is kept, the flight has it.
+
+The second miss in a file of up to 8 MiB of a sealed blob brings the rest of it, in requests of 1 MiB at the same time:
+programs touch their files here and there, and each touch would be a round trip.
 """
 
 from __future__ import annotations
@@ -14,19 +17,25 @@ import trio
 
 from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.flights import Flight, take_off
-from narfs.engine.ranges import Chunks, RangeRequest, fetch, has_ranges, plan
+from narfs.engine.ranges import Chunks, RangeRequest, fetch, has_ranges, plan, rest_of_file
 from narfs.engine.restream import Restream
 from narfs.errors import CacheUnusable, Corrupt, FormatError, Unavailable
 from narfs.offsets import NarOffset
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from narfs.cache.chunk_cache import CachedNar
     from narfs.engine.means import Described, Means
     from narfs.formats.index import NarIndex
 
 _log = logging.getLogger(__name__)
+
+_AHEAD_BYTES = 1024 * 1024
+"""NAR in one request that nobody waits for yet: who comes to wait waits for all of it."""
+
+_KEEPING_S = 10.0
+"""Writing what one request brought, 8 MiB at most; what a cache disk is too slow for is fetched again."""
 
 
 class Fetcher:
@@ -37,6 +46,8 @@ class Fetcher:
         self._described = described
         self._index = index
         self._flights: dict[int, Flight[Chunks]] = {}
+        self._missed: set[int] = set()
+        """First chunks of the files in which something was missing once."""
         self._restream: Restream | None = None
         self.has_ranges = has_ranges(index, described.narinfo)
         """Whether parts of the blob can be fetched by themselves; no longer once a lake sent a wrong one, or only
@@ -49,7 +60,9 @@ class Fetcher:
         """
         wanted = self._index.grid.covering(start, length)
         missing = wanted if cached is None else cached.missing(start, length)
-        self._take_off([chunk for chunk in missing if chunk not in self._flights], cached)
+        if fresh := [chunk for chunk in missing if chunk not in self._flights]:
+            self._take_off(fresh, cached)
+            self._take_off_rest(fresh[0], cached)
         flights = dict.fromkeys(self._flights[chunk] for chunk in missing)
         found: Chunks = {}
         for flight in flights:
@@ -68,28 +81,61 @@ class Fetcher:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _take_off(self, chunks: list[int], cached: CachedNar | None) -> None:
-        if not chunks:
-            return
         if self.has_ranges:
-            for request in plan(self._index, self._described.narinfo, chunks):
-                fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
-                self._start(fresh, partial(self._fetch_range, request, cached))
+            self._take_off_ranges(plan(self._index, self._described.narinfo, chunks), cached)
         else:
             self._means.counters.uncached_reads += 1
-            self._start(chunks, partial(self._fetch_stream, range(chunks[0], chunks[-1] + 1)))
+            self._start(chunks, partial(self._fetch_stream, range(chunks[0], chunks[-1] + 1)), None)
 
-    def _start(self, chunks: list[int], work: Callable[[], Awaitable[Chunks]]) -> None:
+    def _take_off_rest(self, chunk: int, cached: CachedNar | None) -> None:
+        """Fetch the file that ``chunk`` is of, if it is not the first time that something of it is missing."""
+        if cached is None or not self.has_ranges:
+            return
+        file = rest_of_file(self._index.grid, chunk)
+        if file.start not in self._missed:
+            self._missed.add(file.start)
+            return
+        grid = self._index.grid
+        start, end = grid.span(file.start).start, grid.span(file.stop - 1).end
+        rest = [chunk for chunk in cached.missing(start, end - start) if chunk not in self._flights]
+        self._take_off_ranges(plan(self._index, self._described.narinfo, rest, most_bytes=_AHEAD_BYTES), cached)
+
+    def _take_off_ranges(self, requests: Iterable[RangeRequest], cached: CachedNar | None) -> None:
+        for request in requests:
+            fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
+            self._start(fresh, partial(self._fetch_range, request), cached)
+
+    def _start(self, chunks: list[int], work: Callable[[], Awaitable[Chunks]], cached: CachedNar | None) -> None:
         async def fly() -> Chunks:
+            found: Chunks = {}
             try:
-                return await work()
+                found = await work()
             finally:
-                for chunk in chunks:
-                    del self._flights[chunk]
+                if cached is None or not found:
+                    self._forget(chunks)
+                else:
+                    self._means.nursery.start_soon(self._keep, chunks, found, cached)
+            return found
 
         flight = take_off(self._means.nursery, fly)
         self._flights.update(dict.fromkeys(chunks, flight))
 
-    async def _fetch_range(self, request: RangeRequest, cached: CachedNar | None) -> Chunks:
+    async def _keep(self, chunks: list[int], found: Chunks, cached: CachedNar) -> None:
+        """Offer what a flight found to the cache, and forget the flight; also when the mount is just going away."""
+        try:
+            with trio.move_on_after(_KEEPING_S, shield=True):
+                for chunk, data in found.items():
+                    await cached.write(chunk, data)
+        except CacheUnusable as error:
+            _log.debug("chunks not kept: %s", error)
+        finally:
+            self._forget(chunks)
+
+    def _forget(self, chunks: list[int]) -> None:
+        for chunk in chunks:
+            del self._flights[chunk]
+
+    async def _fetch_range(self, request: RangeRequest) -> Chunks:
         try:
             chunks = await from_anywhere(self._means, self._described, partial(self._fetch_from, request))
         except (Corrupt, FormatError) as error:
@@ -105,12 +151,6 @@ class Fetcher:
             return {}
         self._means.counters.range_fetches += 1
         self._means.counters.range_fetched_nar_bytes += sum(map(len, chunks.values()))
-        if cached is not None:
-            try:
-                for chunk, data in chunks.items():
-                    await cached.write(chunk, data)
-            except CacheUnusable as error:
-                _log.debug("chunks not kept: %s", error)
         return chunks
 
     async def _fetch_from(self, request: RangeRequest, described: Described) -> Chunks:

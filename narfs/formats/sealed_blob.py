@@ -12,22 +12,24 @@ signed index), other tools do, and Nix passes over it.
 
 Where a frame begins follows from the tree:
 
-Rule 1. Before the contents of every file of FRAME_BYTES / 2 or more.
-Rule 2. When the frame before has FRAME_BYTES.
+Rule 1. Before the contents of every *large* file, a quarter of FRAME_BYTES or more, and of the file behind one.
+Rule 2. When the frame before is full: FRAME_BYTES in a large file, a quarter of that among small ones.
 
-So small files share frames, in the order of the NAR, and a file of half to a whole FRAME_BYTES is one frame's work.
+So small files share frames, in the order of the NAR, and what is in a frame of more than a quarter is one large file.
 
-The size of frames, measured with zstd level 9 on 141 libraries of /usr/lib (40.6 MB, 14.8 MB as one frame) and on
-/usr/lib/python3.11 (52.5 MB, 12.7 MB); decoding is the median of one frame on a busy core::
+How large frames are is chosen by what a starting program fetches (B1 in benchmarks/: the share of its closure's blobs
+and how often it waits, simulated with one trace of its reads) and by what they cost. Measured with zstd level 9 against
+one frame: 447 libraries of /usr/lib (488 MB, 144 MB as one frame) and /usr/lib/python3.11 (52 MB, 13 MB)::
 
-    FRAME_BYTES   libraries   python   decoding
-         64 KiB      +7.9 %  +18.6 %      85 µs
-        128 KiB      +6.8 %  +15.1 %     170 µs
-        256 KiB      +5.0 %  +11.3 %     340 µs     the kernel reads ahead 128 KiB: half of what is fetched, at worst
-        512 KiB      +5.4 %   +9.4 %     950 µs
-          1 MiB      +3.7 %   +6.4 %    1300 µs
+    large     small     libraries   python   closure   fetched   waits
+     64 KiB    32 KiB    +14.6 %   +20.3 %   57.8 MB    12.6 %     176
+    128 KiB    64 KiB    +12.3 %   +17.1 %   56.1 MB    14.0 %     132
+    256 KiB    64 KiB     +9.4 %   +15.6 %   56.4 MB    14.1 %     110     decoding 256 KiB takes 340 µs
+    256 KiB   128 KiB     +9.4 %   +13.6 %   55.4 MB    14.9 %      92     a file of 128 KiB and more is large
+    256 KiB   256 KiB     +9.3 %   +11.2 %   54.4 MB    16.2 %      84     the same
+    512 KiB    64 KiB     +9.1 %   +15.2 %
 
-Rule 1 for a half or for the whole of FRAME_BYTES differs by 0.1 %.
+The kernel reads 128 KiB around what a program touches, so smaller frames of large files save little.
 """
 
 from __future__ import annotations
@@ -67,8 +69,8 @@ class NarCutter:
 
     def __init__(self, tree: NodeTable, *, frame_bytes: int = FRAME_BYTES) -> None:
         self._tree = tree
-        self._frame_bytes = frame_bytes
-        self._big_bytes = frame_bytes // 2
+        self._full_bytes = {True: frame_bytes, False: max(1, frame_bytes // 4)}
+        self._large = False  # whether a large file was the last to begin
         self._seen = 0  # nodes that were looked at
         self._pending = bytearray()
         self._begin = 0  # NarOffset of what is pending
@@ -76,10 +78,12 @@ class NarCutter:
     def feed(self, piece: bytes) -> Iterator[bytes]:
         """Take the next bytes of the NAR, give the frames that are complete."""
         self._pending += piece
-        for cut in self._big_files():
-            yield from self._take(cut - self._begin)
-        whole = len(self._pending) // self._frame_bytes * self._frame_bytes
-        yield from self._take(whole)
+        for nar_offset, large in self._files():
+            if large or self._large:
+                yield from self._take(nar_offset - self._begin)
+            self._large = large
+        full_bytes = self._full_bytes[self._large]
+        yield from self._take(len(self._pending) // full_bytes * full_bytes)
 
     def finish(self) -> Iterator[bytes]:
         """Give the rest."""
@@ -87,17 +91,18 @@ class NarCutter:
 
     def _take(self, length: int) -> Iterator[bytes]:
         """Cut off that much of what is pending, in frames."""
-        for start in range(0, length, self._frame_bytes):
-            yield bytes(self._pending[start : min(start + self._frame_bytes, length)])
+        full_bytes = self._full_bytes[self._large]
+        for start in range(0, length, full_bytes):
+            yield bytes(self._pending[start : min(start + full_bytes, length)])
         del self._pending[:length]
         self._begin += length
 
-    def _big_files(self) -> Iterator[int]:
-        """Where contents of big files begin that were announced since the last time."""
+    def _files(self) -> Iterator[tuple[int, bool]]:
+        """Where contents begin that were announced since the last time, and whether they are those of large files."""
         for node in range(self._seen, len(self._tree)):
             _, kind, _, nar_offset, size, _, _ = self._tree.node(node)
-            if kind is Kind.REGULAR and size >= self._big_bytes:
-                yield nar_offset
+            if kind is Kind.REGULAR:
+                yield nar_offset, size >= self._full_bytes[False]
         self._seen = len(self._tree)
 
 

@@ -73,6 +73,33 @@ async def test_the_tree_takes_one_small_object_and_a_read_its_frames(
         assert store.statistics().counters.indexes_taken == 1
 
 
+async def test_the_second_miss_in_a_large_file_brings_the_rest_of_it(
+    house: House, server: Server, member: Member
+) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        big = await accessor.child(0, b"big")
+        assert big is not None
+        start = (await accessor.node(big)).nar_offset
+        await accessor.read(NarOffset(start + 1_000_000), 4096)
+        assert len(server.asked("/nar/*")) == 1
+        await accessor.read(NarOffset(start), 4096)
+        assert await contents(accessor, b"big") == NOISE
+        asked = server.asked("/nar/*")
+        assert 2 < len(asked) < 6
+        assert sum(one.sent_bytes for one in asked) < 2_000_000 + 3 * 65_536
+        assert await read_tree(accessor) == TREE
+
+
+async def test_of_a_file_of_more_than_8_mib_only_what_is_asked_for_is_fetched(house: House, server: Server) -> None:
+    member = add_sealed(house.lake, "large", {b"large": File(NOISE * 5)}, KEY)
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        for start in range(0, 8_000_000, 1_000_000):
+            await accessor.read(NarOffset(start + 1000), 4096)
+        assert sum(one.sent_bytes for one in server.asked("/nar/*")) < 8 * 2 * 65_600
+
+
 async def test_what_was_fetched_is_there_after_a_restart(house: House, server: Server, member: Member) -> None:
     async with house.open(server.url, index_keys=KEYS) as store:
         assert await contents(await store.find(member.path), b"small", b"20") == NOISE[20:1000]

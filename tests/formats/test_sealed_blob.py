@@ -28,6 +28,7 @@ MIXED: Tree = {
     b"d": File(b"y" * (FRAME // 2)),
     b"e": File(b"z" * (FRAME // 2 - 1)),
     b"f": File(b"w" * FRAME),
+    b"g": File(b"v" * (2 * FRAME - 1)),
 }
 
 
@@ -61,12 +62,19 @@ def test_every_frame_is_a_chunk_and_stands_for_itself(tree: Tree) -> None:
         assert 0 < len(contents) <= FRAME
 
 
-def test_big_files_begin_a_frame_and_small_ones_share() -> None:
-    sealed = seal_tree("x", MIXED, frame_bytes=FRAME)
-    starts = {frame.nar for frame in frames_of(sealed)}
+def test_large_files_have_their_frames_for_themselves_and_small_ones_share_smaller_frames() -> None:
+    frame_bytes = 8 * FRAME
+    sealed = seal_tree("x", MIXED, frame_bytes=frame_bytes)
+    frames = frames_of(sealed)
+    starts = {frame.nar for frame in frames}
     listing = sealed.index.listing
     files = [listing.node(node) for _, node in listing.walk() if listing.kind(node) is Kind.REGULAR]
-    assert all(file.nar_offset in starts for file in files if file.size >= FRAME // 2)
+    large = {file.nar_offset for file in files if file.size >= frame_bytes // 4}
+    small = {file.nar_offset for file in files} - large
+    assert large <= starts
+    for frame in frames:
+        if frame.nar_length > frame_bytes // 4:
+            assert not small & set(range(frame.nar, frame.nar + frame.nar_length))
     assert len(starts) < len(files) / 2
 
 

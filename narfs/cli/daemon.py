@@ -74,6 +74,7 @@ Examples:
 @selection
 @click.option("--drv", "drvs", multiple=True, type=click.Path(path_type=Path), help="Show what building it needs.")
 @click.option("--at", type=click.Path(path_type=Path), help="An empty directory to show it at.")
+@click.option("--nix-socket", type=click.Path(path_type=Path), help="Answer Nix there what is known of its paths.")
 @click.option("--owner-pid", type=int, metavar="PID", help="Remove it when this process ends.")
 @click.option("--lease", "lease_s", type=float, metavar="SECONDS", help="Remove it unless narfs view renew comes.")
 @settings(*_OWN)
@@ -84,6 +85,7 @@ def create(
     select: Callable[[], Selection],
     drvs: tuple[Path, ...],
     at: Path | None,
+    nix_socket: Path | None,
     owner_pid: int | None,
     lease_s: float | None,
     request: ConfigRequest,
@@ -100,6 +102,7 @@ def create(
         select(),
         drvs=drvs,
         at=at,
+        nix_socket=nix_socket,
         owner_pid=owner_pid,
         lease_s=lease_s,
         settings=request.given,

@@ -39,8 +39,14 @@ _PART_BYTES = 64 * 1024
 
 
 @asynccontextmanager
-async def serving_nix(path: Path, known: KnownPaths, *, shared: bool) -> AsyncIterator[None]:
-    """Answer at ``path`` while the block runs, everybody if ``shared``; UsageError if the place cannot be used."""
+async def serving_nix(path: Path | None, known: KnownPaths, *, shared: bool) -> AsyncIterator[None]:
+    """Answer at ``path`` while the block runs, everybody if ``shared``; None: nowhere.
+
+    UsageError if the place cannot be used.
+    """
+    if path is None:
+        yield
+        return
     _make_sure_it_is_free(path)
     limit = trio.CapacityLimiter(CLIENTS_MAX)
     try:

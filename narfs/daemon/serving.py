@@ -8,7 +8,6 @@ import os
 import resource
 import signal
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -32,11 +31,9 @@ from narfs.mount.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from narfs.daemon.config import Config
-    from narfs.daemon.known_paths import KnownPaths
     from narfs.daemon.readiness import Announcer
     from narfs.daemon.selection import Selection
     from narfs.daemon.session import Session
@@ -132,7 +129,9 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 "unmount": Operation(unmount),
             }
             path = socket_path(private_directory(task.runtime), task.label, os.getpid())
-            async with listening(path, operations), _nix_socket(task, known):
+            # It tells what the mount shows, to whom the mount shows it.
+            shared = task.options.allow_other
+            async with listening(path, operations), serving_nix(task.nix_socket, known, shared=shared):
 
                 def ready(serving: Handlers) -> None:
                     handlers.append(serving)
@@ -161,13 +160,6 @@ def _warnings(session: Session) -> list[str]:
     for warning in warnings:
         log.warning("%s", warning)
     return warnings if session.household.cache_trouble is None else [*warnings, session.household.cache_trouble]
-
-
-def _nix_socket(task: Task, known: KnownPaths) -> AbstractAsyncContextManager[None]:
-    """Open the metadata socket if there is to be one; it tells what the mount shows, to whom the mount shows it."""
-    if task.nix_socket is None:
-        return nullcontext()
-    return serving_nix(task.nix_socket, known, shared=task.options.allow_other)
 
 
 async def _view(session: Session, members: Sequence[Described] | None) -> View:

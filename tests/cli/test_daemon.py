@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -207,3 +208,41 @@ def test_without_a_daemon_it_is_said_how_to_start_one(program: Program) -> None:
     code, _, said = program.run("view", "list")
     assert code == 1
     assert "narfs daemon" in said
+
+
+def valid_paths(place: Path) -> bytes:
+    """Ask a metadata socket, as Nix 2.4 would, for all that is valid; give the reply behind the greeting."""
+    numbers = (0x6E697863, 1 << 8 | 32, 0, 0, 23)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(place))
+        client.sendall(b"".join(number.to_bytes(8, "little") for number in numbers))
+        client.shutdown(socket.SHUT_WR)
+        return b"".join(iter(lambda: client.recv(4096), b""))[24:]
+
+
+def test_each_view_answers_nix_at_a_socket_of_its_own(program: Program) -> None:
+    library, tool = (str(member.path) for member in (program.library, program.tool))
+    one, other = program.home / "one.sock", program.home / "other.sock"
+    with daemon(program) as process:
+        create(program, "one", "--path", library, "--nix-socket", "one.sock")
+        create(program, "other", "--closure", tool, "--nix-socket", str(other))
+        code, _, said = program.run("view", "create", "third", "--path", tool, "--nix-socket", str(other))
+        assert (code, said) == (2, f"narfs: {other}: another process answers there\n")
+        assert json.loads(program.output("view", "list", "--json"))[-1]["name"] == "other"
+        assert library.encode() in valid_paths(one)
+        assert tool.encode() not in valid_paths(one)
+        assert tool.encode() in valid_paths(other)
+        program.output("view", "remove", "other")
+        wait_for(lambda: not other.exists(), process)
+    assert not one.exists()
+    with daemon(program):
+        assert library.encode() in valid_paths(one)
+        assert one.stat().st_mode & 0o777 == 0o600
+
+
+@needs_root
+def test_the_socket_of_a_view_that_everybody_sees_is_for_everybody(program: Program) -> None:
+    with daemon(program):
+        place = str(at(program, "seen"))
+        create(program, "seen", "--path", str(program.library.path), "--at", place, "--nix-socket", "seen.sock")
+        assert (program.home / "seen.sock").stat().st_mode & 0o777 == 0o666

@@ -132,7 +132,7 @@ def daemon(lakes: Lakes, machine: World) -> Iterator[World]:
     machine.shell(f"""
         {state} {machine.narfs} daemon --store {lake} --trusted-public-keys {lakes.key} >/run/log 2>&1 &
         echo $! > /run/pid
-        until {machine.narfs} view create closed --closure {lakes.all} 2>/run/why; do
+        until {machine.narfs} view create closed --closure {lakes.all} --nix-socket /run/closed 2>/run/why; do
             kill -0 $! || {{ cat /run/log /run/why >&2; exit 1; }}
         done
         {machine.narfs} view create open
@@ -151,5 +151,8 @@ def test_a_view_of_the_daemon_is_a_lower_layer_too(daemon: World, lakes: Lakes) 
         daemon.run(*overlay)
     daemon.run(*overlay, "--view", "closed", "--register")
     daemon.run("nix-store", "--verify", "--check-contents")
+    assert (
+        set(daemon.run("nix", "path-info", "--store", "unix:///run/closed", "--all").split()) == lakes.nar_hashes.keys()
+    )
     assert daemon.run("cat", daemon.build("on-top")) == lakes.builder.run("cat", lakes.builder.build("on-top"))
     remove(daemon, "/nix/store")

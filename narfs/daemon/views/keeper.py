@@ -20,12 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from narfs.daemon.known_paths import ClosedSet, OpenSet
+from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.views import place
 from narfs.daemon.views.owner import Owner
 from narfs.daemon.views.report import report
 from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import Closing, NarfsError, NotFound, UsageError
 from narfs.formats.registration import registration
+from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from narfs.daemon.config import Config
+    from narfs.daemon.known_paths import KnownPaths
     from narfs.daemon.session import Session
     from narfs.daemon.views.report import Report
     from narfs.daemon.views.sessions import Sessions
@@ -51,9 +55,11 @@ class KeptView:
     session: Session
     directory: Path
     owner: Owner
+    known: KnownPaths
     bound: Path | None = None
     created: float = field(default_factory=time.time)
     running: trio.CancelScope = field(default_factory=trio.CancelScope)
+    answering: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def facts(self) -> dict[str, object]:
         """Say what it is, for people and programs."""
@@ -177,26 +183,30 @@ class Views:
             config = spec.config(self._config())
             session = await self._sessions.take(config)
             undo.callback(self._sessions.give_back, session)
-            scene = await self._scene(spec, session)
+            scene, known = await self._scene(spec, session)
             self._stage.show(spec.name.encode(), scene)
             undo.push_async_callback(self._stage.remove, spec.name.encode())
-            kept = KeptView(spec, scene, session, self._home / spec.name, owner)
+            kept = KeptView(spec, scene, session, self._home / spec.name, owner, known)
             if spec.at is not None:
                 kept.directory = kept.bound = await place.bind(kept.directory, spec.at)
                 undo.push_async_callback(partial(place.unbind, kept.bound, lazily=True))
+            undo.callback(kept.answering.cancel)
+            await self._nursery.start(self._answer_nix, kept)
             await trio.to_thread.run_sync(self._write, spec)
             undo.pop_all()
         self._kept[spec.name] = kept
         self._nursery.start_soon(self._run, kept)
         return kept
 
-    async def _scene(self, spec: ViewSpec, session: Session) -> Scene:
+    async def _scene(self, spec: ViewSpec, session: Session) -> tuple[Scene, KnownPaths]:
+        known: KnownPaths = OpenSet(session.store)
         if not spec.selection.closed:
             view = View.beside_others(self._stage.inodes, closed=False)
         else:
             members = await session.members(spec.selection)
             accessors = [(one.narinfo.path, await session.store.accessor(one)) for one in members]
             view = View.of(accessors, inodes=self._stage.inodes)
+            known = ClosedSet(one.narinfo for one in members)
         scene = Scene(
             view,
             None if view.closed else session.store,
@@ -204,7 +214,15 @@ class Views:
             root_deadline_s=session.config.root_lookup_deadline_s,
         )
         await scene.roots.learn_all()
-        return scene
+        return scene, known
+
+    async def _answer_nix(self, kept: KeptView, task_status: trio.TaskStatus[None]) -> None:
+        """Tell Nix what the View shows; everybody if the View is where everybody can see it."""
+        shared = kept.bound is not None and MountOptions.for_this_user().allow_other
+        with kept.answering:
+            async with serving_nix(kept.spec.nix_socket, kept.known, shared=shared):
+                task_status.started()
+                await trio.sleep_forever()
 
     async def _run(self, kept: KeptView) -> None:
         """Do what a View needs while it is there; end it with its owner."""
@@ -223,6 +241,7 @@ class Views:
             log.warning("view %s: %s", name, error)
 
     async def _put_away(self, kept: KeptView) -> None:
+        kept.answering.cancel()
         await self._stage.remove(kept.spec.name.encode())
         self._sessions.give_back(kept.session)
 
@@ -259,10 +278,7 @@ def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitabl
         return report(views.named(_name(arguments)).scene.view)
 
     async def tell_registration(arguments: Mapping[str, Any]) -> object:
-        kept = views.named(_name(arguments))
-        if not kept.spec.selection.closed:
-            raise UsageError(f"view {kept.spec.name} is open: nobody knows all that it shows")
-        return registration(member.narinfo for member in await kept.session.members(kept.spec.selection))
+        return registration(views.named(_name(arguments)).known.everything())
 
     return {
         "view-create": create,

@@ -45,6 +45,8 @@ class ViewSpec:
     name: str
     selection: Selection
     at: Path | None = None
+    nix_socket: Path | None = None
+    """Where Nix may ask what is known of its paths."""
     settings: Mapping[str, object] = field(default_factory=dict)
     owner_pid: int | None = None
     """The View ends with this process."""
@@ -56,7 +58,7 @@ class ViewSpec:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> ViewSpec:
         """Read what a client said, or what was kept; UsageError says which member is impossible."""
-        unknown = told.keys() - {"name", "paths", "closures", "closed", "allow_missing", "at", "settings", *_ENDS}
+        unknown = told.keys() - {"name", "paths", "closures", "closed", "allow_missing", "settings", *_PLACES, *_ENDS}
         if unknown:
             raise UsageError(f"view: unknown member {min(unknown)!r}")
         name = checked_name(told.get("name"))
@@ -72,7 +74,8 @@ class ViewSpec:
         return cls(
             name=name,
             selection=selection,
-            at=_place(told.get("at")),
+            at=_place(told, "at"),
+            nix_socket=_place(told, "nix_socket"),
             settings=_settings(told.get("settings", {})),
             owner_pid=_positive(told, "owner_pid", int),
             owner_started=_positive(told, "owner_started", int),
@@ -89,6 +92,7 @@ class ViewSpec:
             "closures": [_written(name) for name in selection.closures],
             "allow_missing": selection.allow_missing,
             "at": None if self.at is None else str(self.at),
+            "nix_socket": None if self.nix_socket is None else str(self.nix_socket),
             "settings": dict(self.settings),
             "owner_pid": self.owner_pid,
             "owner_started": self.owner_started,
@@ -116,6 +120,7 @@ def started(pid: int) -> int | None:
     return int(told.rpartition(b")")[2].split()[19])
 
 
+_PLACES: Final = ("at", "nix_socket")
 _ENDS: Final = ("owner_pid", "owner_started", "lease_s")
 
 
@@ -133,12 +138,13 @@ def _texts(told: Mapping[str, Any], member: str) -> list[str]:
     return texts
 
 
-def _place(told: object) -> Path | None:
-    if told is None:
+def _place(told: Mapping[str, Any], member: str) -> Path | None:
+    place = told.get(member)
+    if place is None:
         return None
-    if not isinstance(told, str) or not told.startswith("/") or "\0" in told:
-        raise UsageError("view: at: expected an absolute path")
-    return Path(os.path.normpath(told))
+    if not isinstance(place, str) or not place.startswith("/") or "\0" in place:
+        raise UsageError(f"view: {member}: expected an absolute path")
+    return Path(os.path.normpath(place))
 
 
 def _settings(told: object) -> Mapping[str, object]:

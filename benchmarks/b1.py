@@ -20,6 +20,7 @@ from benchmarks.proxy import Link, proxy
 from benchmarks.sites import Narfs, scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from benchmarks.harness import Plan
@@ -37,6 +38,9 @@ def run(plan: Plan) -> None:
     report = Report("b1", "B1, B2, B3: run a program", plan, **facts)
     links = _LINKS[1:2] if plan.quick else _LINKS
     with scratch() as work:
+        nixes: dict[str, str | Path] = {"nix 2.8 copy": "nix"}
+        if (newer := nix.newer(work / "newer")) is not None:
+            nixes["nix 2.26 copy"] = newer
         _measure_unpacked(report, plan.runs)
         for number, link in enumerate(links):
             with ExitStack() as running:
@@ -50,16 +54,18 @@ def run(plan: Plan) -> None:
                     for layout in _LAYOUTS:
                         measured[layout].narfs()
                     for layout in _COPIED:
-                        measured[layout].nix_copy()
-            _compare(report, link)
+                        for name, program in nixes.items():
+                            measured[layout].nix_copy(name, program)
+            _compare(report, link, nixes)
     report.finish()
 
 
-def _compare(report: Report, link: Link) -> None:
-    for layout in _COPIED:
-        for part in ("cold run", "start and cold run"):
-            target = 0.2 if link.rtt_s == 0.010 and part == "cold run" else None
-            report.ratio("narfs sealed", f"nix copy {layout}", f"{part}, {link}", target=target)
+def _compare(report: Report, link: Link, nixes: Iterable[str]) -> None:
+    for name in nixes:
+        for layout in _COPIED:
+            for part in ("cold run", "start and cold run"):
+                target = 0.2 if link.rtt_s == 0.010 and part == "cold run" else None
+                report.ratio("narfs sealed", f"{name} {layout}", f"{part}, {link}", target=target)
     for layout in _COPIED:
         report.ratio("narfs sealed", f"narfs {layout}", f"start and cold run, {link}")
 
@@ -109,19 +115,18 @@ class _Measuring:
             self._row("narfs", "B3 requests at start", "", started.since(before).requests)
             self._row("narfs", "B3 requests of the run", "", self._lake.traffic().since(started).requests)
 
-    def nix_copy(self) -> None:
+    def nix_copy(self, name: str, program: str | Path) -> None:
         self._copies += 1
         root, home = self._base / f"root-{self._copies}", self._base / f"home-{self._copies}"
         key = datasets.public_key()
         before = self._lake.traffic()
         drop_caches(but=self._folder)
-        copied_s = seconds(
-            partial(nix.copy, self._lake.url, nix.store_url(root), [self._dataset.top], home, trusted_public_key=key)
-        )
+        copy = partial(nix.copy, trusted_public_key=key, program=program)
+        copied_s = seconds(partial(copy, self._lake.url, nix.store_url(root), [self._dataset.top], home))
         ran_s = seconds(partial(self._program.run, root / "nix/store"))
         for measured in ("cold run", "start and cold run"):
-            self._row("nix copy", measured, "s", copied_s + ran_s)
-        self._traffic("nix copy", self._lake.traffic().since(before))
+            self._row(name, measured, "s", copied_s + ran_s)
+        self._traffic(name, self._lake.traffic().since(before))
 
     def _traffic(self, subject: str, traffic: Traffic) -> None:
         to_file_size = traffic.bytes_down / self._dataset.blob_bytes(self._layout)

@@ -74,6 +74,7 @@ class Report:
         self._plan = plan
         self._values: dict[tuple[str, str, str, float | None], list[float]] = {}
         self._ratios: list[Row] = []
+        self._load_before = os.getloadavg()[0]
 
     def add(self, subject: str, measure: str, unit: str, value: float, *, target: float | None = None) -> None:
         """Keep one more value of a row; ``target`` is the most its median may be."""
@@ -99,7 +100,7 @@ class Report:
 
     def finish(self) -> None:
         """Show what was measured, and keep it unless it was a quick look."""
-        facts = machine_facts()
+        facts = machine_facts() | {"load_before": self._load_before}
         self._print(facts)
         common = {"parameters": self.parameters, **facts}
         lines = [json.dumps({"benchmark": self.name, **_summary(row), **common}) + "\n" for row in self.rows()]

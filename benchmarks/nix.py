@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from narfs.formats.store_path import StorePath
 
@@ -61,9 +61,29 @@ def register(root: Path, members: Iterable[Member], home: Path) -> None:
     subprocess.run(("nix-store", "--load-db"), input=text, text=True, env=variables, check=True)
 
 
-def copy(source: str, target: str, paths: Iterable[StorePath], home: Path, *, trusted_public_key: str = "") -> None:
+def newer(folder: Path) -> Path | None:
+    """Give the program of the newer Nix that the tests use, made runnable in a new folder; None if there is none."""
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    usr = caches / "narfs-test/nix-2.26-trixie"
+    if not usr.exists():
+        return None
+    folder.mkdir(parents=True)
+    (folder / "usr").symlink_to(usr)
+    (folder / "nix").symlink_to(Path(__file__).parents[1] / "tests/nix/on_newer_usr")
+    return folder / "nix"
+
+
+def copy(
+    source: str,
+    target: str,
+    paths: Iterable[StorePath],
+    home: Path,
+    *,
+    trusted_public_key: str = "",
+    program: str | Path = "nix",
+) -> None:
     """Run ``nix copy`` between two store URLs, closures included, signatures checked as everywhere."""
-    command = ["nix", "copy", "--from", source, "--to", target, *(path.path for path in paths)]
+    command = [program, "copy", "--from", source, "--to", target, *(path.path for path in paths)]
     variables = environment(home, trusted_public_key=trusted_public_key)
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import trio
+
 from narfs.engine.peek import Beginnings
 
 if TYPE_CHECKING:
-    import trio
-
     from narfs.cache.chunk_cache import ChunkCache
     from narfs.engine.trust import TrustPolicy
     from narfs.engine.workers import Workers
     from narfs.formats.narinfo import NarInfo
     from narfs.lake.binary_cache import BinaryCache
     from narfs.lake.upstreams import Upstreams
+
+
+_AHEAD_AT_ONCE = 16
+"""Half of what one lake is asked at once, so that there is always room for what somebody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +61,6 @@ class Means:
     workers: Workers
     trust: TrustPolicy
     beginnings: Beginnings = field(default_factory=Beginnings)
+    ahead: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_AHEAD_AT_ONCE))
+    """One is taken for each request that nobody waits for yet."""
     counters: Counters = field(default_factory=Counters)

@@ -91,6 +91,20 @@ async def test_the_second_miss_in_a_large_file_brings_the_rest_of_it(
         assert await read_tree(accessor) == TREE
 
 
+async def test_the_rest_of_a_file_is_fetched_once_also_if_the_cache_takes_nothing(
+    house: House, server: Server, member: Member
+) -> None:
+    async with house.open(server.url, index_keys=KEYS, budget_bytes=10_000) as store:
+        accessor = await store.find(member.path)
+        big = await accessor.child(0, b"big")
+        assert big is not None
+        start = (await accessor.node(big)).nar_offset
+        for offset in range(0, 2_000_000, 65_536):
+            length = min(65_536, 2_000_000 - offset)
+            assert await accessor.read(NarOffset(start + offset), length) == NOISE[offset : offset + length]
+        assert sum(one.sent_bytes for one in server.asked("/nar/*")) < 2.1 * 2_000_000
+
+
 async def test_of_a_file_of_more_than_8_mib_only_what_is_asked_for_is_fetched(house: House, server: Server) -> None:
     member = add_sealed(house.lake, "large", {b"large": File(NOISE * 5)}, KEY)
     async with house.open(server.url, index_keys=KEYS) as store:

@@ -14,13 +14,13 @@ from narfs.formats.narinfo import MAX_NARINFO_BYTES, NarInfo
 from narfs.formats.seal import MAX_INDEX_BYTES
 from narfs.formats.store_path import HASH_PART, STORE_DIR
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
+from narfs.offsets import BlobOffset
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 
     from narfs.lake.store_url import StoreUrl
     from narfs.lake.transport import Transport, TransportStatistics
-    from narfs.offsets import BlobOffset
 
 _log = logging.getLogger(__name__)
 
@@ -96,6 +96,14 @@ class BinaryCache:
     async def sealed_index(self, narinfo: NarInfo) -> bytes:
         """Read the sealed index that the narinfo tells of, as it is; Untrusted if that leads out of the lake."""
         return await self._transport.get(self.url.name_of(narinfo.index_name or ""), max_bytes=MAX_INDEX_BYTES)
+
+    async def index_beginning(self, name: str, length: int) -> bytes:
+        """Read the first ``length`` bytes of a sealed index, or all; Untrusted if ``name`` leads out of the lake."""
+        return await self._transport.read_beginning(self.url.name_of(name), length)
+
+    async def read_index(self, name: str, start: int, length: int) -> bytes:
+        """Read exactly ``length`` bytes of a sealed index."""
+        return await self._transport.read_range(self.url.name_of(name), BlobOffset(start), length)
 
     @asynccontextmanager
     async def open_blob(

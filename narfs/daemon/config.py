@@ -28,6 +28,8 @@ class Config:
     cache_dir: Path
     store: tuple[str, ...] = ("https://cache.nixos.org",)
     """Lakes, as Nix writes them; asked by Priority, then in this order."""
+    index_stores: tuple[str, ...] = ()
+    """Lakes that are asked for the sealed indexes of paths that others have, in this order."""
     trusted_public_keys: PublicKeys = field(default=PublicKeys((CACHE_NIXOS_ORG_KEY,)))
     trusted_index_keys: PublicKeys = field(default=PublicKeys())
     """Keys whose sealed indexes count; of nobody by default."""
@@ -70,9 +72,13 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def _stores(value: object) -> tuple[str, ...]:
-    stores = _words(value)
-    if not stores:
+    if not (stores := _index_stores(value)):
         raise ValueError("at least one store URL")
+    return stores
+
+
+def _index_stores(value: object) -> tuple[str, ...]:
+    stores = _words(value)
     for store in stores:
         StoreUrl.parse(store)
     return stores
@@ -114,6 +120,7 @@ def _seconds(value: object) -> float:
 KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "cache-dir": ("cache_dir", _path),
     "store": ("store", _stores),
+    "index-stores": ("index_stores", _index_stores),
     "trusted-public-keys": ("trusted_public_keys", _public_keys),
     "trusted-index-keys": ("trusted_index_keys", _public_keys),
     "verify": ("verify", _verify),

@@ -16,6 +16,7 @@ from narfs.engine.closure import describe_all
 from narfs.engine.store import open_store, open_workers
 from narfs.engine.trust import TrustPolicy
 from narfs.errors import CacheHeld, CacheUnusable
+from narfs.lake.index_stores import IndexStores
 from narfs.lake.settings import LakeSettings
 from narfs.lake.upstreams import open_lakes
 
@@ -51,12 +52,24 @@ class Session:
     config: Config
     household: Household
     lakes: Upstreams
+    index_lakes: Upstreams
     store: Store
 
     @property
     def cache(self) -> ChunkCache | None:
         """The household's."""
         return self.household.cache
+
+    @property
+    def index_stores(self) -> IndexStores:
+        """The store's."""
+        return self.store.means.index_stores
+
+    async def introduce(self) -> None:
+        """Let all stores say who they are; UsageError if one is for another store directory. One may be down."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.lakes.introduce)
+            nursery.start_soon(self.index_lakes.introduce)
 
     async def describe(self, name: PathName) -> Described:
         """Give the trusted narinfo of what somebody named."""
@@ -97,9 +110,16 @@ async def open_session_in(household: Household, config: Config) -> AsyncIterator
     trust = TrustPolicy(config.trusted_public_keys, config.verify, config.trusted_index_keys)
     async with (
         open_lakes(config.store, settings) as lakes,
-        open_store(lakes, household.cache, trust, household.workers) as store,
+        open_lakes(config.index_stores, settings) as index_lakes,
+        open_store(
+            lakes,
+            household.cache,
+            trust,
+            household.workers,
+            index_stores=IndexStores(index_lakes.lakes, config.negative_ttl_s),
+        ) as store,
     ):
-        yield Session(config, household, lakes, store)
+        yield Session(config, household, lakes, index_lakes, store)
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from narfs.engine.peek import Beginnings
+from narfs.lake.index_stores import IndexStores
 
 if TYPE_CHECKING:
     from narfs.cache.chunk_cache import ChunkCache
@@ -28,6 +29,8 @@ class Described:
 
     lake: BinaryCache
     narinfo: NarInfo
+    kept: bool = False
+    """Whether the narinfo was kept from an earlier run: the lake may say more today."""
 
 
 @dataclass(slots=True)
@@ -43,6 +46,10 @@ class Counters:
     indexes_taken: int = 0
     indexes_refused: int = 0
     """Sealed indexes that were not what they should be, or of no trusted key."""
+    indexes_from_stores: int = 0
+    """Of those taken: out of an index store."""
+    index_pages_fetched: int = 0
+    """Pages of indexes that are too long to be fetched whole."""
     range_fetches: int = 0
     range_fetched_nar_bytes: int = 0
     peeks: int = 0
@@ -60,6 +67,7 @@ class Means:
     """None: there is no usable cache directory; everything is served uncached."""
     workers: Workers
     trust: TrustPolicy
+    index_stores: IndexStores = field(default_factory=IndexStores)
     beginnings: Beginnings = field(default_factory=Beginnings)
     ahead: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_AHEAD_AT_ONCE))
     """One is taken for each request that nobody waits for yet."""

@@ -15,6 +15,7 @@ from narfs.daemon.sizes import Size
 from narfs.engine.trust import Verify
 from narfs.errors import NarfsError, UsageError
 from narfs.formats.signature import CACHE_NIXOS_ORG_KEY, PublicKeys
+from narfs.lake.settings import LakeSettings
 from narfs.lake.store_url import StoreUrl
 
 if TYPE_CHECKING:
@@ -48,6 +49,16 @@ class Config:
     """How long a store path's absence is believed in an open View."""
     netrc_file: Path | None = None
     ssl_cert_file: Path | None = None
+
+    @property
+    def lake_settings(self) -> LakeSettings:
+        """What of it the stores are asked with."""
+        return LakeSettings(
+            stall_deadline_s=self.stall_deadline_s,
+            negative_ttl_s=self.negative_ttl_s,
+            netrc_file=self.netrc_file,
+            ssl_cert_file=self.ssl_cert_file,
+        )
 
     def cache_bytes(self, disk_bytes: int) -> int:
         """Give the cache's budget on a disk of ``disk_bytes``."""

@@ -52,10 +52,11 @@ _TRIES = 4
 
 
 class NarAccessor:
-    """One NAR. Made by ``Store.accessor``, one for each NarHash and NarSize; lives as long as the Store."""
+    """One NAR. Made by ``Store.accessor``, one for each key and NarSize; lives as long as the Store."""
 
     def __init__(self, means: Means, described: Described, cached: CachedNar | None) -> None:
-        self.nar_hash = described.narinfo.nar_hash
+        self.key = described.key
+        """What it is kept under, and who it is: its NarHash, or that in a domain of its own."""
         self.nar_size = described.narinfo.nar_size
         self.broken_passes = 0
         """Passes that were seen and did not end well: what was learned of nodes during one is void."""
@@ -70,7 +71,7 @@ class NarAccessor:
         self._trouble = Backoff()
         if cached is not None:
             self._take(cached.index, cached)
-        elif means.cache is not None and (kept := means.cache.catalog.root(self.nar_hash)) is not None:
+        elif means.cache is not None and (kept := means.cache.catalog.root(self.key)) is not None:
             self._root = Root(Kind(kept.kind), kept.executable, kept.size)
 
     # What is known without waiting.
@@ -274,4 +275,4 @@ class NarAccessor:
 
     def _keep_root(self, root: Root) -> None:
         if self._means.cache is not None:
-            self._means.cache.catalog.keep_root(self.nar_hash, root.kind, executable=root.executable, size=root.size)
+            self._means.cache.catalog.keep_root(self.key, root.kind, executable=root.executable, size=root.size)

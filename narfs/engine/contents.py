@@ -47,6 +47,7 @@ class Contents:
         self.index = index
         self.cached = cached
         self._means = means
+        self._domain = described.domain
         self._begin_pass = begin_pass
         self._pages = pages
         """None: all of the index is here."""
@@ -92,18 +93,24 @@ class Contents:
         if self._means.cache is None:
             return
         with suppress(CacheUnusable):
-            cached = await self._means.cache.keep_index(self.index, random_access=self._fetcher.has_ranges)
+            cached = await self._means.cache.keep_index(
+                self.index, self._domain, random_access=self._fetcher.has_ranges
+            )
             if self.cached is None:
-                self.cached = cached
+                self.cached = self._agreeing(cached)
 
     async def _cached_again(self) -> CachedNar | None:
         """Give what the cache has of this NAR; begin anew, with the index that is known, if it was evicted whole."""
         cache = self._means.cache
         if cache is None or self._pages is not None or (self.cached is not None and not self.cached.retired):
             return self.cached
-        self.cached = await cache.load(self.index.nar_hash)
+        self.cached = self._agreeing(await cache.load(self.index.nar_hash, self._domain))
         if self.cached is None and self._fetcher.has_ranges:
             await self._keep()
-        if self.cached is not None and self.cached.index.grid != self.index.grid:
-            self.cached = None  # the index of before, cut differently, which could not be replaced
         return self.cached
+
+    def _agreeing(self, cached: CachedNar | None) -> CachedNar | None:
+        """Pass over what has another index that could not be replaced: cut differently, or of a key that counts not."""
+        if cached is None or cached.index.grid != self.index.grid or not self._means.trust.accepts_index(cached.index):
+            return None
+        return cached

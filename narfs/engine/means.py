@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from narfs.cache.key import key_of
 from narfs.engine.peek import Beginnings
 from narfs.lake.index_stores import IndexStores
 
@@ -31,6 +32,18 @@ class Described:
     narinfo: NarInfo
     kept: bool = False
     """Whether the narinfo was kept from an earlier run: the lake may say more today."""
+    origin: BinaryCache | None = None
+    """The lake that was first to tell of the NAR, if ``lake`` stands in for it."""
+
+    @property
+    def domain(self) -> bytes:
+        """In which the NAR is kept, whichever lake it comes from."""
+        return (self.origin or self.lake).domain
+
+    @property
+    def key(self) -> bytes:
+        """The NAR's key in the cache."""
+        return key_of(self.narinfo.nar_hash, self.domain)
 
 
 @dataclass(slots=True)

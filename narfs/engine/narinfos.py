@@ -21,8 +21,8 @@ async def ask(means: Means, hash_part: str) -> Described:
         means.counters.untrusted += 1
         raise
     if means.cache is not None:
-        url, text = str(described.lake.url), described.narinfo.to_bytes()
-        means.cache.catalog.keep_narinfo(url, hash_part, text, time.time())
+        name, text = described.lake.keeps_as, described.narinfo.to_bytes()
+        means.cache.catalog.keep_narinfo(name, hash_part, text, time.time())
     return described
 
 
@@ -31,7 +31,7 @@ def recall(means: Means, hash_part: str) -> Described | None:
     if means.cache is None:
         return None
     for lake in means.upstreams.lakes:
-        if (stored := means.cache.catalog.narinfo(str(lake.url), hash_part)) is None:
+        if (stored := means.cache.catalog.narinfo(lake.keeps_as, hash_part)) is None:
             continue
         try:
             narinfo = NarInfo.parse(stored.text, expect=hash_part)

@@ -75,15 +75,15 @@ class Store:
         return await self._describing.result(hash_part, lambda: self._describe(hash_part))
 
     async def accessor(self, described: Described) -> NarAccessor:
-        """Give the accessor of the NAR; nothing is fetched by this. Paths with the same NarHash and NarSize share one.
+        """Give the accessor of the NAR; nothing is fetched by this. Paths with the same key and NarSize share one.
 
         The NarSize of a content-addressed path is not signed. So a wrong one fails by itself, whatever the cache has.
         """
         narinfo, cache = described.narinfo, self._means.cache
-        key = (narinfo.nar_hash, narinfo.nar_size)
+        key = (described.key, narinfo.nar_size)
         cached = None
         if key not in self._accessors and cache is not None:
-            cached = await cache.load(narinfo.nar_hash)
+            cached = await cache.load(narinfo.nar_hash, described.domain)
             if cached is not None and not self._means.trust.accepts_index(cached.index):
                 cached.drop()
                 cached = None

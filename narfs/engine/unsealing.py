@@ -70,5 +70,5 @@ class Unsealing:
             self._unreached = True
             return
         now = told.narinfo
-        if (now.path, now.nar_hash, now.nar_size) == (known.path, known.nar_hash, known.nar_size):
+        if (now.path, told.key, now.nar_size) == (known.path, self._described.key, known.nar_size):
             self._described = told

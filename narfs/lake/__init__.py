@@ -3,6 +3,7 @@
 =================  =========================================================================================
 settings           LakeSettings: patience, bounds, credentials
 store_url          StoreUrl: which lake, and which names lie inside it; pure
+identity           what makes two lakes the same for those who must not see what others see
 transport          what every transport can do: whole small objects, streams, ranges, uploads
 file               FileTransport: a lake in a directory
 http               HttpTransport: a lake behind HTTP, over ``client``, ``exchange`` and ``body``

@@ -35,14 +35,21 @@ _TROUBLE_MEMORY_S = 1.0
 class BinaryCache:
     """One lake. Nothing is asked of it before ``info``, which every read of a narinfo waits for."""
 
-    def __init__(self, url: StoreUrl, transport: Transport) -> None:
+    def __init__(self, url: StoreUrl, transport: Transport, domain: bytes = b"") -> None:
         self.url = url
         """Prints as the canonical text, without parameters and credentials."""
+        self.domain = domain
+        """What it gives is kept where only lakes of this domain find it; empty: the common one."""
         self._transport = transport
         self._info: CacheInfo | None = None
         self._info_turn = trio.Lock()
         self._info_trouble: Unavailable | None = None
         self._info_trouble_until = 0.0
+
+    @property
+    def keeps_as(self) -> str:
+        """Under what its narinfos are kept."""
+        return f"{self.url}#{self.domain.hex()}" if self.domain else str(self.url)
 
     @property
     def priority(self) -> int:

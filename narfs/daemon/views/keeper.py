@@ -180,8 +180,8 @@ class Views:
         owner = Owner(spec)
         async with AsyncExitStack() as undo:
             undo.callback(owner.close)
-            config = spec.config(self._config())
-            session = await self._sessions.take(config)
+            common = self._config()
+            session = await self._sessions.take(spec.config(common), common)
             undo.callback(self._sessions.give_back, session)
             scene, known = await self._scene(spec, session)
             self._stage.show(spec.name.encode(), scene)

@@ -1,9 +1,7 @@
-"""Catalog: sizes, recency, narinfos and roots. In memory at once, on disk in batches.
+"""Catalog: sizes, recency, narinfos, roots and lots. In memory at once, on disk in batches.
 
 What ``flush`` has not written yet is lost by a kill: some recency, narinfos that will be asked for again, and sizes of
 chunks that are put right when their NAR is next opened. Nothing that a read relies on.
-
-``nar_hash`` is in catalog and budget the key of a NAR (``key``), which is its NarHash in the domain of most.
 
 A catalog that cannot be read is moved aside and begun anew, once, with a warning. The NARs are still there, found by
 their names and recorded again when they are next opened; the budget does not know of the others until then.
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from narfs.cache.health import Health
+    from narfs.formats.erofs.lot import Lot
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +113,7 @@ class Catalog:
     # Narinfos and roots.
 
     def narinfo(self, lake: str, hash_part: str) -> StoredNarInfo | None:
-        """Give the narinfo that ``lake`` (its identity) had for a store path, as it was kept: 0.2 µs hot, else 15."""
+        """Give the narinfo that ``lake`` (its URL) had for a store path, as it was kept: 0.2 µs hot, else 15."""
         key = (lake, hash_part)
         if (stored := self._narinfos.get(key)) is None:
             try:
@@ -143,6 +142,33 @@ class Catalog:
     def keep_root(self, nar_hash: bytes, kind: int, *, executable: bool, size: int) -> None:
         """Keep what the first kilobytes of a NAR said of its root node."""
         self._roots[nar_hash] = self._changes.roots[nar_hash] = StoredRoot(int(kind), executable, size)
+
+    # Lots of EROFS images.
+
+    def lot(self, key: bytes) -> Lot | None:
+        """Give the lot that was given under ``key``, as of the last flush. 10 µs."""
+        try:
+            return self._file.lot(key)
+        except sqlite3.Error as error:
+            self._note(error)
+            return None
+
+    def lots_end(self) -> tuple[int, int]:
+        """Give the first blocks of images and of slabs that are in no lot, as of the last flush."""
+        try:
+            return self._file.lots_end()
+        except sqlite3.Error as error:
+            self._note(error)
+            return 0, 0
+
+    def keep_lot(self, key: bytes, lot: Lot) -> None:
+        """Keep one."""
+        self._changes.lots[key] = lot
+
+    def forget_lots(self) -> None:
+        """Forget all."""
+        self._changes.all_lots_gone = True
+        self._changes.lots.clear()
 
     # To disk.
 

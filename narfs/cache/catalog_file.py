@@ -1,4 +1,4 @@
-"""CatalogFile: sizes and recency of units, narinfos and roots in one SQLite file. Blocking; raises sqlite3.Error.
+"""CatalogFile: sizes and recency of units, narinfos, roots and lots in one SQLite file. Blocking; raises sqlite3.Error.
 
 Two connections. The writer is used by one thread at a time and checkpoints (fsync, milliseconds) there. The reader
 answers point look-ups on the event loop: 10 µs for a narinfo in memory; in WAL mode it never waits for the writer.
@@ -10,10 +10,11 @@ file. OFF would save those fsyncs, every 1 000 pages, and risk the file for it.
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from narfs.cache.budget import Unit
+from narfs.formats.erofs.lot import Lot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +52,15 @@ _SCHEMA: Final = """
 """
 
 
+_LOTS: Final = """
+    CREATE TABLE IF NOT EXISTS lot (
+        key BLOB NOT NULL PRIMARY KEY, block INTEGER NOT NULL, blocks INTEGER NOT NULL,
+        slab_block INTEGER NOT NULL, slab_blocks INTEGER NOT NULL
+    )
+"""
+"""Came later, and is nothing that an older version minds."""
+
+
 class StoredNarInfo(NamedTuple):
     """The text of a narinfo as the lake sent it, and when (seconds since the epoch)."""
 
@@ -77,9 +87,11 @@ class Changes:
     used: dict[tuple[bytes, int], int] = field(default_factory=dict)
     narinfos: dict[tuple[str, str], StoredNarInfo] = field(default_factory=dict)
     roots: dict[bytes, StoredRoot] = field(default_factory=dict)
+    all_lots_gone: bool = False
+    lots: dict[bytes, Lot] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.gone_nars or self.gone_units or self.grown or self.used or self.narinfos or self.roots)
+        return any(getattr(self, each.name) for each in fields(self))
 
 
 class CatalogFile:
@@ -94,6 +106,7 @@ class CatalogFile:
             if self._writer.execute("PRAGMA user_version").fetchone() != (_VERSION,):
                 raise sqlite3.DatabaseError(f"not a catalog of version {_VERSION}")  # noqa: TRY301 - as SQLite would say it
             self.total_bytes()
+            self._writer.execute(_LOTS)
             self._reader = _connect(path)
         except BaseException:
             self._writer.close()
@@ -117,6 +130,20 @@ class CatalogFile:
         """Look one root up."""
         row = self._reader.execute("SELECT kind, executable, size FROM root WHERE nar_hash = ?", (nar_hash,)).fetchone()
         return None if row is None else StoredRoot(row[0], bool(row[1]), row[2])
+
+    def lot(self, key: bytes) -> Lot | None:
+        """Look one lot up."""
+        row = self._reader.execute(
+            "SELECT block, blocks, slab_block, slab_blocks FROM lot WHERE key = ?", (key,)
+        ).fetchone()
+        return None if row is None else Lot(*row)
+
+    def lots_end(self) -> tuple[int, int]:
+        """Give the blocks of images and of slabs behind all lots: they are given, and written, in ascending order."""
+        row = self._reader.execute(
+            "SELECT block + blocks, slab_block + slab_blocks FROM lot ORDER BY rowid DESC LIMIT 1"
+        ).fetchone()
+        return (0, 0) if row is None else row
 
     def size_of(self, nar_hash: bytes) -> int:
         """Give the bytes that are recorded for one NAR."""
@@ -168,6 +195,9 @@ class CatalogFile:
             "UPDATE unit SET used = ? WHERE nar_hash = ? AND segment = ?",
             ((used, *unit) for unit, used in changes.used.items()),
         )
+        if changes.all_lots_gone:
+            self._writer.execute("DELETE FROM lot")
+        many("INSERT OR REPLACE INTO lot VALUES (?, ?, ?, ?, ?)", ((key, *lot) for key, lot in changes.lots.items()))
         if changes.narinfos:
             many("INSERT INTO narinfo VALUES (?, ?, ?, ?)", ((*key, *value) for key, value in changes.narinfos.items()))
             self._writer.execute(

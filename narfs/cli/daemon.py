@@ -25,7 +25,7 @@ Examples:
   narfs daemon --group builders                      members of the group may ask how it goes
   narfs view create build-17 --closure ./result --at /srv/build-17/store"""
 )
-@settings(*SERVING)
+@settings(*SERVING, "frontend")
 @click.option("--group", metavar="NAME", help="Members may connect and look; changing is for root and this user.")
 def daemon(request: ConfigRequest, group: str | None) -> None:
     """Serve many views from one process, made and removed with narfs view.
@@ -60,7 +60,7 @@ def view() -> None:
 
 _NAME = click.argument("name")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-_OWN = ("store", "index-stores", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline")
+_OWN = ("store", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline", "frontend")
 
 
 @view.command(
@@ -114,7 +114,7 @@ def create(
 @view.command(name="list")
 @_AS_JSON
 def list_(as_json: bool) -> None:
-    """List the views: name, number of paths, where it is."""
+    """List the views: name, number of paths, frontend, where it is, why that frontend."""
     from narfs.daemon.views import asking
 
     told = asking.ask("view-list", environ=os.environ)
@@ -122,7 +122,8 @@ def list_(as_json: bool) -> None:
         print_json(told)
         return
     for one in told:
-        print_line(os.fsencode(f"{one['name']}\t{one['paths']}\t{one['frontend']}\t{one['directory']}"))
+        columns = (one["name"], str(one["paths"]), one["frontend"], one["directory"], one["frontend_because"])
+        print_line(os.fsencode("\t".join(columns)))
 
 
 @view.command()

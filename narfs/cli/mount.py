@@ -34,15 +34,8 @@ Examples:
 Without --path, --closure, --allow and --paths-from everything in the stores is shown."""
 )
 @click.argument("mountpoint", type=click.Path(path_type=Path))
-@settings(*SERVING)
+@settings(*SERVING, "frontend")
 @selection
-@click.option(
-    "--frontend",
-    type=click.Choice(["auto", "tree"]),
-    default="auto",
-    show_default=True,
-    help="How the kernel is given the files; tree: FUSE directories.",
-)
 @click.option(
     "-o", "words", multiple=True, metavar="OPTS", help="Mount options, as for mount(8): allow_other, nonempty."
 )
@@ -57,7 +50,6 @@ def mount(  # noqa: PLR0917 - click hands over by name
     mountpoint: Path,
     request: ConfigRequest,
     select: Callable[[], Selection],
-    frontend: str,  # noqa: ARG001 - there is one so far
     words: tuple[str, ...],
     nix_socket: Path | None,
     foreground: bool,

@@ -39,13 +39,6 @@ _SETTINGS = {
         help="A binary cache: file:///…, http(s)://… or a directory; may be given several times."
         " [default: substituters of nix.conf]",
     ),
-    "index-stores": click.option(
-        "--index-store",
-        "index_stores",
-        multiple=True,
-        metavar="URL",
-        help="A store with sealed indexes of the others' paths, made by narfs seal --index-to; repeatable.",
-    ),
     "trusted-public-keys": click.option(
         "--trusted-public-keys",
         metavar="KEYS",
@@ -60,6 +53,12 @@ _SETTINGS = {
         "--verify",
         type=click.Choice(["strict", "progressive"]),
         help="strict: no byte before it was checked. progressive: as the stream passes. [default: strict]",
+    ),
+    "frontend": click.option(
+        "--frontend",
+        type=click.Choice(["auto", "tree", "erofs"]),
+        help="How the kernel is given the files. tree: FUSE directories. erofs: its own EROFS, for root."
+        " auto: erofs for a view of the daemon where it can be, else tree. [default: auto]",
     ),
     "cache-dir": click.option(
         "--cache-dir",
@@ -84,16 +83,7 @@ _CONFIG_FILE = click.option(
 
 ASKING = ("store", "trusted-public-keys", "cache-dir")
 """Keys of a command that reads narinfos only."""
-READING = (
-    "store",
-    "index-stores",
-    "trusted-public-keys",
-    "trusted-index-keys",
-    "verify",
-    "cache-dir",
-    "cache-size",
-    "keep-free",
-)
+READING = ("store", "trusted-public-keys", "trusted-index-keys", "verify", "cache-dir", "cache-size", "keep-free")
 """Keys of a command that reads contents, and keeps them."""
 SERVING = (*READING, "read-deadline")
 """Keys of a command that mounts."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,21 @@ from narfs.daemon.sizes import Size
 from narfs.engine.trust import Verify
 from narfs.errors import NarfsError, UsageError
 from narfs.formats.signature import CACHE_NIXOS_ORG_KEY, PublicKeys
-from narfs.lake.settings import LakeSettings
 from narfs.lake.store_url import StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+class Frontend(StrEnum):
+    """How the kernel is given a View."""
+
+    AUTO = "auto"
+    """EROFS where it can be had at once, else the tree."""
+    TREE = "tree"
+    """FUSE directories."""
+    EROFS = "erofs"
+    """The kernel's own EROFS, over one file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +40,11 @@ class Config:
     cache_dir: Path
     store: tuple[str, ...] = ("https://cache.nixos.org",)
     """Lakes, as Nix writes them; asked by Priority, then in this order."""
-    index_stores: tuple[str, ...] = ()
-    """Lakes that are asked for the sealed indexes of paths that others have, in this order."""
     trusted_public_keys: PublicKeys = field(default=PublicKeys((CACHE_NIXOS_ORG_KEY,)))
     trusted_index_keys: PublicKeys = field(default=PublicKeys())
     """Keys whose sealed indexes count; of nobody by default."""
     verify: Verify = Verify.STRICT
+    frontend: Frontend = Frontend.AUTO
     cache_size: Size | None = None
     """Budget of the cache; None means the lesser of 20 GiB and 10 % of its disk."""
     keep_free: Size = field(default=Size(percent=5))
@@ -49,16 +59,6 @@ class Config:
     """How long a store path's absence is believed in an open View."""
     netrc_file: Path | None = None
     ssl_cert_file: Path | None = None
-
-    @property
-    def lake_settings(self) -> LakeSettings:
-        """What of it the stores are asked with."""
-        return LakeSettings(
-            stall_deadline_s=self.stall_deadline_s,
-            negative_ttl_s=self.negative_ttl_s,
-            netrc_file=self.netrc_file,
-            ssl_cert_file=self.ssl_cert_file,
-        )
 
     def cache_bytes(self, disk_bytes: int) -> int:
         """Give the cache's budget on a disk of ``disk_bytes``."""
@@ -83,13 +83,9 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def _stores(value: object) -> tuple[str, ...]:
-    if not (stores := _index_stores(value)):
-        raise ValueError("at least one store URL")
-    return stores
-
-
-def _index_stores(value: object) -> tuple[str, ...]:
     stores = _words(value)
+    if not stores:
+        raise ValueError("at least one store URL")
     for store in stores:
         StoreUrl.parse(store)
     return stores
@@ -104,6 +100,13 @@ def _verify(value: object) -> Verify:
         return Verify(_text(value))
     except ValueError:
         raise ValueError("strict or progressive") from None
+
+
+def _frontend(value: object) -> Frontend:
+    try:
+        return Frontend(_text(value))
+    except ValueError:
+        raise ValueError("auto, tree or erofs") from None
 
 
 def _path(value: object) -> Path:
@@ -131,10 +134,10 @@ def _seconds(value: object) -> float:
 KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "cache-dir": ("cache_dir", _path),
     "store": ("store", _stores),
-    "index-stores": ("index_stores", _index_stores),
     "trusted-public-keys": ("trusted_public_keys", _public_keys),
     "trusted-index-keys": ("trusted_index_keys", _public_keys),
     "verify": ("verify", _verify),
+    "frontend": ("frontend", _frontend),
     "cache-size": ("cache_size", _size),
     "keep-free": ("keep_free", _size),
     "read-deadline": ("read_deadline_s", _seconds),

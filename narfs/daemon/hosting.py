@@ -4,6 +4,8 @@
 
     RUNTIME/control.sock         who may connect, its mode says; who may do what, the peer's user
     RUNTIME/private/stage        the one FUSE mount: a directory for each View, entered by root only
+    RUNTIME/private/erofs/NAME   a View that EROFS shows, if it is wanted nowhere else
+    STATE/images                 what EROFS shows, until it is mounted
     STATE/views/NAME.json        what to make again after a restart
 
 It is built of what ``narfs mount`` is built of; the difference is that nothing is on its stage when the curtain rises.
@@ -26,10 +28,11 @@ import trio
 from narfs.daemon import control, event_loop, status
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import private_directory
+from narfs.daemon.erofs.images import Images
 from narfs.daemon.readiness import notify_systemd
 from narfs.daemon.serving import take_all_descriptors
 from narfs.daemon.session import open_household
-from narfs.daemon.views import keeper
+from narfs.daemon.views import operations as view_operations
 from narfs.daemon.views.keeper import Views
 from narfs.daemon.views.sessions import Sessions
 from narfs.errors import NarfsError, Unavailable, UsageError
@@ -125,13 +128,18 @@ class _Daemon:
                 stage,
                 sessions,
                 home=home,
+                own=home.parent / "erofs",
+                images=Images(task.state / "images", home),
                 state=task.state / "views",
                 nursery=work,
                 config=lambda: self._config,
             )
             operations = {
                 name: Operation(_as_json(do), for_everybody=name in _LOOK_ONLY)
-                for name, do in {"status": self._status(household, views, sessions), **keeper.operations(views)}.items()
+                for name, do in {
+                    "status": self._status(household, views, sessions),
+                    **view_operations.operations(views),
+                }.items()
             }
             mode = 0o600 if task.group < 0 else 0o660
 
@@ -170,10 +178,13 @@ class _Daemon:
             else:
                 raise UsageError(f"{self._task.socket}: a daemon of narfs answers there already")
         home = private_directory(runtime / "private") / "stage"
-        place = os.path.realpath(home.parent) + "/stage"  # noqa: ASYNC240
+        own = private_directory(home.parent / "erofs")
+        real = os.path.realpath(home.parent)  # noqa: ASYNC240
         with open("/proc/self/mountinfo", encoding="latin-1") as mountinfo:  # noqa: ASYNC230, PTH123
-            if mounted_at(mountinfo.read(), place) is not None:
-                await detach(home)  # of a daemon that was killed
+            mounts = mountinfo.read()
+        for left in (*own.iterdir(), home):
+            if mounted_at(mounts, f"{real}/{left.relative_to(home.parent)}") is not None:
+                await detach(left)  # of a daemon that was killed
         home.mkdir(exist_ok=True)
         return home
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from narfs.daemon import event_loop, status
+from narfs.daemon.config import Frontend
 from narfs.daemon.control import socket_path
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import private_directory
@@ -100,6 +101,8 @@ async def serve(task: Task, announcer: Announcer) -> None:
     async with trio.open_nursery() as nursery:
         # First of all: a signal that comes while the lakes are being asked must end this, and not unclean.
         nursery.start_soon(_end_on_signal, nursery.cancel_scope)
+        if task.config.frontend is Frontend.EROFS:
+            raise UsageError("--frontend erofs: only for views of narfs daemon; see narfs view create")
         # Before the cache is taken: who mounts twice in one place shall hear of that and not of the cache's holder.
         await prepare(task.mountpoint, nonempty=task.options.nonempty)
         async with open_session(task.config, if_held=task.if_cache_held) as session:
@@ -108,7 +111,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
             session.store.warm_up()
             # A store that is for another directory is refused now, not at the first lookup; a dead one must not delay.
             with trio.move_on_after(task.config.root_lookup_deadline_s):
-                await session.introduce()
+                await session.lakes.introduce()
             members = await session.members(task.selection) if task.selection.closed else None
             view = await _view(session, members)
             known = OpenSet(session.store) if members is None else ClosedSet(member.narinfo for member in members)
@@ -155,9 +158,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
 def _warnings(session: Session) -> list[str]:
     """Say what is tolerated, but should not have to be looked up in the log by whoever has just mounted."""
     warnings = [
-        f"{trouble}; it is asked again when needed"
-        for lake in (*session.lakes.lakes, *session.index_lakes.lakes)
-        if (trouble := lake.trouble)
+        f"{trouble}; it is asked again when needed" for lake in session.lakes.lakes if (trouble := lake.trouble)
     ]
     for warning in warnings:
         log.warning("%s", warning)

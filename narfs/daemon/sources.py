@@ -42,10 +42,7 @@ def load(
     config = _from_nix(Config(cache_dir=cache_directory(environ)), environ, etc)
     if found := _toml_file(environ, file, etc):
         config = with_settings(config, _toml_settings(found), origin=str(found))
-    config = with_settings(config, command_line, origin="command line")
-    if config.index_stores and not len(config.trusted_index_keys):
-        raise UsageError("index-stores: no index counts without trusted-index-keys: say whose are to be believed")
-    return config
+    return with_settings(config, command_line, origin="command line")
 
 
 def _from_nix(config: Config, environ: Mapping[str, str], etc: Path) -> Config:

@@ -2,7 +2,8 @@
 
 A message is ``kind u8 · pass u32 · length u32`` little-endian and ``length`` bytes. The loop speaks BEGIN, then DATA
 any number of times, then END or ABORT; the worker answers with ROOT at most once, PASSED any number of times, and then
-DONE or FAILED, unless it was told ABORT first. After FAILED it ignores what still comes of that pass.
+DONE or FAILED, unless it was told ABORT first. After FAILED it ignores what still comes of that pass. A part of EROFS
+images is made in the same way, begun by BEGIN_PART and without ROOT and PASSED.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import struct
 from dataclasses import asdict, dataclass
 from enum import IntEnum
+from typing import ClassVar
 
 from narfs import errors
 from narfs.errors import FormatError, NarfsError, Unavailable
@@ -39,6 +41,8 @@ class Say(IntEnum):
     """worker → loop: the NarIndex; everything was compared."""
     FAILED = 8
     """worker → loop: what went wrong, as JSON."""
+    BEGIN_PART = 9
+    """loop → worker: a PartOrder as JSON; DATA is then its listing, DONE brings the part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ class Order:
     nar_size: int
     path: str | None
     progressive: bool
+    begins: ClassVar[Say] = Say.BEGIN
 
     def to_bytes(self) -> bytes:
         """Encode for BEGIN."""
@@ -58,6 +63,26 @@ class Order:
     @classmethod
     def from_bytes(cls, data: bytes) -> Order:
         """Decode a BEGIN."""
+        return cls(**json.loads(data))
+
+
+@dataclass(frozen=True, slots=True)
+class PartOrder:
+    """A part of EROFS images to be made; ``lengths`` are those of the three buffers of the listing."""
+
+    lengths: tuple[int, ...]
+    block: int
+    slab_block: int
+    shared_block: int | None
+    begins: ClassVar[Say] = Say.BEGIN_PART
+
+    def to_bytes(self) -> bytes:
+        """Encode for BEGIN_PART."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> PartOrder:
+        """Decode a BEGIN_PART."""
         return cls(**json.loads(data))
 
 

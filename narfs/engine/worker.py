@@ -15,9 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from narfs.engine.ingest import Ingest
-from narfs.engine.wire import HEADER, PASSED, ROOT, Order, Say, failure_to_bytes, pack
+from narfs.engine.wire import HEADER, PASSED, ROOT, Order, PartOrder, Say, failure_to_bytes, pack
 from narfs.errors import CacheUnusable, NarfsError
-from narfs.formats.listing import Kind
+from narfs.formats.erofs.part import Layout
+from narfs.formats.listing import Kind, NarListing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,12 +92,39 @@ class WorkerPass:
             raise CacheUnusable(f"cannot write to the cache: {error.strerror}") from error
 
 
+class PartMaking:
+    """One part of EROFS images: 7 µs for each node, the whole of it at once."""
+
+    def __init__(self, order: PartOrder, say: Callable[[Say, bytes], None]) -> None:
+        self._order = order
+        self._say = say
+        self._listing = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        """Take more of the listing."""
+        self._listing += data
+
+    def finish(self) -> None:
+        """Make the part."""
+        left = memoryview(self._listing)
+        buffers = []
+        for length in self._order.lengths:
+            buffers.append(left[:length])
+            left = left[length:]
+        order = self._order
+        part = Layout(NarListing(*buffers)).part(order.block, order.slab_block, shared_block=order.shared_block)
+        self._say(Say.DONE, part)
+
+    def close(self) -> None:
+        """Let go of nothing."""
+
+
 class Worker:
     """The loop of the process: one message in, its effect out."""
 
     def __init__(self, peer: socket.socket) -> None:
         self._peer = peer
-        self._passes: dict[int, WorkerPass] = {}
+        self._passes: dict[int, WorkerPass | PartMaking] = {}
 
     def serve(self) -> None:
         """Serve until the other end closes.
@@ -120,6 +148,9 @@ class Worker:
         if kind is Say.BEGIN:
             order = Order.from_bytes(payload)
             self._passes[number] = WorkerPass(order, lambda kind, data: self._say(number, kind, data))
+        elif kind is Say.BEGIN_PART:
+            part_order = PartOrder.from_bytes(payload)
+            self._passes[number] = PartMaking(part_order, lambda kind, data: self._say(number, kind, data))
         elif number not in self._passes:
             return
         elif kind is Say.DATA:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from narfs.engine.wire import HEADER, PASSED, ROOT, Order, Say, failure_from_bytes, pack
+from narfs.engine.wire import HEADER, PASSED, ROOT, Order, PartOrder, Say, failure_from_bytes, pack
 from narfs.errors import Closing, NarfsError, Unavailable, again
 from narfs.formats.listing import Kind
 from narfs.formats.nar import Root
@@ -222,14 +222,14 @@ class Workers:
             self._start()
 
     @asynccontextmanager
-    async def begin(self, order: Order, watcher: Watcher) -> AsyncIterator[Ticket]:
+    async def begin(self, order: Order | PartOrder, watcher: Watcher) -> AsyncIterator[Ticket]:
         """Begin a pass at the least busy worker; leaving the block early aborts it there."""
         worker = self._least_busy()
         number = next(self._numbers) & 0xFFFFFFFF
         ticket = Ticket(worker, number, watcher)
         worker.tickets[number] = ticket
         try:
-            await worker.send(pack(Say.BEGIN, number, order.to_bytes()))
+            await worker.send(pack(order.begins, number, order.to_bytes()))
             yield ticket
         finally:
             del worker.tickets[number]

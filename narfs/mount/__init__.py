@@ -5,6 +5,7 @@ view      a set of store paths with inode numbers
 accessor  what the mount asks of the engine
 roots     what is shown for the names in the root of a View, without a wait
 waits     everything a handler waits for, so that it can be ended
+slab      the contents of all files of a View as one file, which EROFS reads
 scene     a View that is shown, with its roots and waits
 names     the names of directories that are being looked into
 handles   what the kernel holds open

@@ -20,6 +20,9 @@ T = TypeVar("T")
 _PATIENCE_S = 5.0
 """A mount whose daemon hangs answers stat never; not bounded by this is the thread that asked, which is left behind."""
 
+IMAGE_NAME = re.compile(r"narfs-(\d+)-\d+\.erofs")
+"""What images of EROFS mounts are called, after the process that serves their slab; mountinfo has it."""
+
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -28,6 +31,22 @@ class Mounted(NamedTuple):
 
     kind: str
     source: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether narfs mounted it."""
+        return self.kind == "fuse.narfs" or self.server is not None
+
+    @property
+    def server(self) -> int | None:
+        """The process that serves the slab of an EROFS mount of ours; None of any other mount."""
+        image = IMAGE_NAME.fullmatch(os.path.basename(self.source)) if self.kind == "erofs" else None  # noqa: PTH119
+        return None if image is None else int(image[1])
+
+
+def image_name(pid: int, number: int) -> str:
+    """Name an image."""
+    return f"narfs-{pid}-{number}.erofs"
 
 
 def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
@@ -64,7 +83,7 @@ async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
     except OSError as error:
         raise UsageError(f"{place}: cannot be mounted on: {error.strerror}") from error
     here = _mounted(place)
-    if here is not None and here.kind == "fuse.narfs":
+    if here is not None and here.is_ours:
         raise UsageError(f"{place}: narfs is mounted there already; narfs umount {place}")
     if entry is not None and not nonempty:
         raise UsageError(f"{place}: not empty; a mount would hide what is in it")
@@ -81,6 +100,8 @@ async def detach(place: Path) -> None:
 
 async def _is_dead(place: Path) -> bool:
     here = _mounted(place)
+    if here is not None and here.server is not None:
+        return not os.path.exists(f"/proc/{here.server}")  # noqa: ASYNC240, PTH110 - in memory
     if here is None or not here.kind.startswith("fuse"):
         return False
     try:

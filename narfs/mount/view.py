@@ -118,7 +118,7 @@ class View:
         if known is not None:
             return known
         base = self.inodes.next_base()
-        shared_base = self._shared_bases.setdefault((accessor.key, accessor.nar_size), base)
+        shared_base = self._shared_bases.setdefault((accessor.nar_hash, accessor.nar_size), base)
         attachment = Attachment(self, path, accessor, base, shared_base)
         self.inodes.own(attachment)
         self._attachments.append(attachment)
@@ -165,4 +165,5 @@ FILE_MODE = stat.S_IFREG | 0o444
 EXECUTABLE_MODE = stat.S_IFREG | 0o555
 DIRECTORY_MODE = stat.S_IFDIR | 0o555
 LINK_MODE = stat.S_IFLNK | 0o777
+SLAB_MODE = stat.S_IFREG | 0o400
 MODES = (FILE_MODE, EXECUTABLE_MODE, DIRECTORY_MODE, LINK_MODE)

@@ -117,7 +117,7 @@ steps = st.lists(
 def test_the_total_is_the_sum_of_what_came_and_did_not_go(steps: list[tuple[str, tuple[bytes, int], int]]) -> None:
     catalog = CatalogFile.__new__(CatalogFile)
     catalog._writer = sqlite3.connect(":memory:", isolation_level=None)
-    catalog._writer.executescript(catalog_file._SCHEMA)
+    catalog._writer.executescript(catalog_file._SCHEMA + catalog_file._LOTS)
     model: dict[tuple[bytes, int], int] = {}
     for step, unit, size in steps:
         if step == "grow":

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from narfs.daemon.erofs import kernel
+from narfs.mount.mountpoint import mounted_at
 from tests.cli.program import needs_fuse
 from tests.mount.kernel import is_mount, unmount
-from tests.support.lakes import Lake, Recipe
-from tests.support.trees import File
+from tests.support.lakes import Recipe
+from tests.support.trees import File, read_from_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -162,19 +164,6 @@ def test_a_view_brings_stores_and_keys_of_its_own(program: Program) -> None:
         assert Path(own["directory"], signed, "file").read_bytes() == b"x"
 
 
-def test_a_view_gets_nothing_of_what_others_fetched_but_what_its_own_stores_have(program: Program) -> None:
-    liar = Lake(program.home / "liar")
-    liar.put(program.library.narinfo)
-    with daemon(program):
-        shown = program.at(Path(create(program, "all")["directory"]), program.library)
-        assert (shown / "motto").read_bytes() == b"be lazy\n"
-        lied = program.at(Path(create(program, "liar", "--store", liar.url)["directory"]), program.library)
-        with pytest.raises(OSError, match="Input/output error"):
-            lied.stat()
-        with pytest.raises(OSError, match="Input/output error"):
-            (lied / "motto").read_bytes()
-
-
 def test_a_view_ends_with_its_owner(program: Program) -> None:
     with daemon(program), subprocess.Popen(["sleep", "60"]) as owner:
         create(program, "one", "--path", program.library.path.path, "--owner-pid", str(owner.pid))
@@ -259,3 +248,137 @@ def test_the_socket_of_a_view_that_everybody_sees_is_for_everybody(program: Prog
         place = str(at(program, "seen"))
         create(program, "seen", "--path", str(program.library.path), "--at", place, "--nix-socket", "seen.sock")
         assert (program.home / "seen.sock").stat().st_mode & 0o777 == 0o666
+
+
+@pytest.fixture
+def by_erofs(program: Program) -> str:
+    """The word for EROFS, where it can be."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: only root mounts EROFS")
+    if (trouble := kernel.trouble(program.home, program.home)) is not None:
+        pytest.skip(trouble)
+    return "erofs"
+
+
+def kind_of(place: Path) -> str:
+    found = mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), str(place))
+    return "" if found is None else found.kind
+
+
+def frontend_of(program: Program, name: str) -> list[str]:
+    lines = program.output("view", "list").decode().splitlines()
+    return [line.split("\t")[2] for line in lines if line.startswith(f"{name}\t")]
+
+
+def test_a_view_is_shown_by_erofs(program: Program, by_erofs: str) -> None:
+    place = at(program, "one")
+    with daemon(program):
+        told = create(program, "one", "--closure", program.tool.path.path, "--at", str(place), "--frontend", by_erofs)
+        assert (told["frontend"], told["directory"], kind_of(place)) == ("erofs", str(place), "erofs")
+        assert read_from_disk(place) == {
+            b".links": {},
+            program.tool.path.base_name.encode(): program.tool.tree,
+            program.library.path.base_name.encode(): program.library.tree,
+        }
+        report = json.loads(program.output("view", "remove", "one", "--json"))
+        assert (report["read_paths"], report["unread_paths"]) == (2, 0)
+        assert not is_mount(place)
+        assert not list((program.home / "state_home/narfs/images").iterdir())
+
+
+def test_a_view_of_erofs_that_is_wanted_nowhere_has_a_place_of_its_own(program: Program, by_erofs: str) -> None:
+    with daemon(program):
+        shown = Path(create(program, "one", "--path", program.library.path.path, "--frontend", by_erofs)["directory"])
+        assert (shown / program.library.path.base_name / "motto").read_bytes() == b"be lazy\n"
+        assert kind_of(shown) == "erofs"
+        with (shown / program.library.path.base_name / "motto").open("rb"):
+            assert "in use" in program.run("view", "remove", "one")[2]
+            program.output("view", "remove", "one", "--lazy")
+        assert not shown.exists()
+
+
+@pytest.mark.usefixtures("by_erofs")
+def test_erofs_is_chosen_when_every_tree_is_known_and_the_reason_is_told(program: Program) -> None:
+    with daemon(program):
+        told = create(program, "before", "--path", program.library.path.path)
+        assert told["frontend"] == "tree"
+        assert (
+            f"1 of 1 paths are neither sealed nor cached, {program.library.path.base_name}" in told["frontend_because"]
+        )
+        list(Path(told["directory"], program.library.path.base_name).iterdir())
+        assert create(program, "after", "--path", program.library.path.path)["frontend"] == "erofs"
+        assert create(program, "not", "--path", program.library.path.path, "--frontend", "tree")["frontend"] == "tree"
+        assert create(program, "open")["frontend_because"].startswith("an open view has no image")
+        assert [frontend_of(program, name) for name in ("before", "after", "not")] == [["tree"], ["erofs"], ["tree"]]
+
+
+@pytest.mark.usefixtures("by_erofs")
+def test_erofs_is_chosen_for_sealed_paths_nobody_has_read(program: Program) -> None:
+    key = program.home / "key"
+    key.write_text(program.lake.secret_key.to_text())
+    program.output("seal", *program.stores, "--secret-key-file", str(key), "--closure", program.tool.path.path)
+    with daemon(program, *program.index_keys):
+        told = create(program, "one", "--closure", program.tool.path.path)
+        assert told["frontend"] == "erofs"
+        assert read_from_disk(Path(told["directory"], program.tool.path.base_name)) == program.tool.tree
+
+
+def test_erofs_that_cannot_be_is_said_with_its_reason(program: Program, by_erofs: str) -> None:
+    library = program.library.path.path
+    with daemon(program):
+        for options, reason in (
+            (["--path", library, "--verify", "progressive"], "progressive"),
+            ([], "open view"),
+        ):
+            code, _, said = program.run("view", "create", "one", *options, "--frontend", by_erofs)
+            assert (code, reason in said) == (2, True), said
+        assert program.output("view", "list") == b""
+
+
+def test_two_views_of_erofs_share_what_is_fetched_and_each_has_its_own(program: Program, by_erofs: str) -> None:
+    with daemon(program):
+        one = create(program, "one", "--path", program.library.path.path, "--frontend", by_erofs)
+        two = create(program, "two", "--closure", program.tool.path.path, "--frontend", by_erofs)
+        numbers = set()
+        for told in (one, two):
+            motto = Path(told["directory"], program.library.path.base_name, "motto")
+            assert motto.read_bytes() == b"be lazy\n"
+            numbers.add(motto.stat().st_ino)
+        assert len(numbers) == 1
+        assert not Path(one["directory"], program.tool.path.base_name).exists()
+        program.output("view", "remove", "one")
+        assert read_from_disk(Path(two["directory"], program.tool.path.base_name)) == program.tool.tree
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_views_of_erofs_come_back_when_the_daemon_is_started_again(
+    program: Program, by_erofs: str, end: signal.Signals
+) -> None:
+    place = at(program, "one")
+    with daemon(program) as process:
+        create(program, "one", "--path", program.library.path.path, "--at", str(place), "--frontend", by_erofs)
+        own = create(program, "own", "--path", program.library.path.path, "--frontend", by_erofs)["directory"]
+        process.send_signal(end)
+        process.wait()
+    with daemon(program):
+        assert [frontend_of(program, name) for name in ("one", "own")] == [["erofs"], ["erofs"]]
+        for shown in (place, Path(own)):
+            assert (program.at(shown, program.library) / "motto").read_bytes() == b"be lazy\n"
+    assert not is_mount(place)
+    assert not is_mount(Path(own))
+
+
+def test_an_overlay_lies_on_a_view_of_erofs(program: Program, by_erofs: str) -> None:
+    place = at(program, "one")
+    for name in ("upper", "work", "merged"):
+        (program.home / name).mkdir()
+    script = """
+        mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/upper,workdir=$2/work" "$2/merged"
+        echo new > "$2/merged/new"; cat "$2/merged/new" "$2/merged/$3/motto"; rm -r "$2/merged/$3"; ls "$2/merged"
+    """
+    with daemon(program):
+        create(program, "one", "--path", program.library.path.path, "--at", str(place), "--frontend", by_erofs)
+        command = ["unshare", "--mount", "--propagation", "private", "sh", "-euc", script, "sh"]
+        arguments = [str(place), str(program.home), program.library.path.base_name]
+        told = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+        assert told.stdout.split("\n") == ["new", "be lazy", "new", ""], told.stderr

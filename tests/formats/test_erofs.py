@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from narfs.errors import FormatError, UsageError
 from narfs.formats.erofs.directory import directory_bytes, packed_bytes
 from narfs.formats.erofs.image import FIRST_PART_BLOCK, Root, head
+from narfs.formats.erofs.lot import lot_blocks, lot_key
 from narfs.formats.erofs.part import Layout
 from narfs.formats.erofs.slab import ALIGN_BLOCKS, SlabMap
 from narfs.formats.listing import Kind, NarListing
 from narfs.formats.ls import from_ls
 from narfs.offsets import SlabOffset
 from tests.support import trees
-from tests.support.erofs import BLOCK, DEEP, VIEW, ErofsImage, make_view, write_slab
+from tests.support.erofs import BLOCK, DEEP, MANY, VIEW, ErofsImage, make_view, write_slab
 from tests.support.listings import listing_of
 from tests.support.trees import ODD_TREE, File, Symlink, Tree, dump, nodes
 
@@ -133,6 +134,28 @@ def test_the_size_of_a_directory_follows_from_its_names(names: list[bytes]) -> N
         image.close()
 
 
+@given(trees.trees())
+@example(ODD_TREE)
+@example(MANY)
+@example(File(b"x" * 4096))
+@example({b"%d" % number: File(b"x" * 4097) for number in range(300)})
+@example({b"%02d" % number: Symlink(b"l" * 2200) for number in range(60)})
+@example({b"n" * 200 + b"%02d" % number: {b"m" * 255: {b"o" * 255: File()}} for number in range(60)})
+def test_a_lot_is_large_enough_and_known_without_laying_out(tree: Tree) -> None:
+    listing = listing_of(tree)
+    layout = Layout(listing)
+    blocks, slab_blocks = lot_blocks(listing, len(dump(tree)))
+    assert blocks >= layout.blocks
+    assert slab_blocks >= layout.slab.range_blocks
+    assert slab_blocks % ALIGN_BLOCKS == 0
+
+
+def test_lots_of_different_contents_or_trees_are_different() -> None:
+    one, other = listing_of({b"a": File(b"x")}), listing_of({b"b": File(b"x")})
+    assert lot_key(b"h" * 32, one) == lot_key(b"h" * 32, listing_of({b"a": File(b"y")}))
+    assert len({lot_key(b"h" * 32, one), lot_key(b"g" * 32, one), lot_key(b"h" * 32, other)}) == 3
+
+
 def test_too_many_store_paths_are_refused_with_a_way_out() -> None:
     roots = [Root(b"%0211d" % number, number, Kind.REGULAR) for number in range(80_000)]
     with pytest.raises(UsageError, match="--frontend tree"):
@@ -161,7 +184,8 @@ def test_the_slab_is_made_of_spans_of_the_nar_and_zeros(tree: Tree, data: st.Dat
     length = data.draw(st.integers(0, 200_000))
     answer = bytearray(length)
     last = start
-    for at, span in layout.slab.spans(SlabOffset(start), length):
+    for node, at, span in layout.slab.spans(SlabOffset(start), length):
+        assert listing_of(tree).node(node).nar_offset <= span.start
         assert last <= at < at + span.length <= start + length
         answer[at - start : at - start + span.length] = nar[span.start : span.end]
         last = at + span.length

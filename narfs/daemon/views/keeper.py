@@ -13,13 +13,16 @@ import json
 import logging
 import os
 import time
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import trio
 
+from narfs.daemon.config import Frontend
+from narfs.daemon.directories import private_directory
+from narfs.daemon.erofs.frontend import choose
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.views import place
@@ -27,16 +30,17 @@ from narfs.daemon.views.owner import Owner
 from narfs.daemon.views.report import report
 from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import Closing, NarfsError, NotFound, UsageError
-from narfs.formats.registration import registration
 from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from narfs.daemon.config import Config
+    from narfs.daemon.erofs.frontend import Choice
+    from narfs.daemon.erofs.images import Images
     from narfs.daemon.known_paths import KnownPaths
     from narfs.daemon.session import Session
     from narfs.daemon.views.report import Report
@@ -56,7 +60,9 @@ class KeptView:
     directory: Path
     owner: Owner
     known: KnownPaths
+    choice: Choice
     bound: Path | None = None
+    """Where it is mounted."""
     created: float = field(default_factory=time.time)
     running: trio.CancelScope = field(default_factory=trio.CancelScope)
     answering: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -67,7 +73,8 @@ class KeptView:
         return {
             "name": self.spec.name,
             "directory": str(self.directory),
-            "frontend": "tree",
+            "frontend": self.choice.frontend.value,
+            "frontend_because": self.choice.why,
             "closed": view.closed,
             "paths": len(view.attachments),
             "nar_bytes": sum(each.accessor.nar_size for each in view.attachments),
@@ -81,7 +88,10 @@ class KeptView:
 
 
 class Views:
-    """All of them, on one stage that is mounted at ``home``. ``config`` gives what Views have in common, as of now."""
+    """All of them, on one stage that is mounted at ``home``. ``config`` gives what Views have in common, as of now.
+
+    Views that EROFS shows, and that are wanted nowhere, are mounted in ``own``.
+    """
 
     def __init__(
         self,
@@ -89,12 +99,16 @@ class Views:
         sessions: Sessions,
         *,
         home: Path,
+        own: Path,
         state: Path,
+        images: Images,
         nursery: trio.Nursery,
         config: Callable[[], Config],
     ) -> None:
         self._stage = stage
         self._home = home
+        self._own = own
+        self._images = images
         self._sessions = sessions
         self._state = state
         self._nursery = nursery
@@ -126,7 +140,7 @@ class Views:
         """End a View and tell what was read of it; UsageError if programs are in it, unless ``lazily``."""
         kept = self.named(name)
         if kept.bound is not None:
-            await place.unbind(kept.bound, lazily=lazily)
+            await self._take_off(kept.spec, kept.bound, lazily=lazily)
             kept.bound = None
         if self._kept.pop(name, None) is None:
             raise NotFound(f"view {name} is being removed")
@@ -170,7 +184,7 @@ class Views:
         for kept in self.kept:
             if kept.bound is not None:
                 try:
-                    await place.unbind(kept.bound, lazily=True)
+                    await self._take_off(kept.spec, kept.bound, lazily=True)
                 except NarfsError as error:
                     log.warning("view %s: %s", kept.spec.name, error)
             kept.running.cancel()
@@ -180,16 +194,22 @@ class Views:
         owner = Owner(spec)
         async with AsyncExitStack() as undo:
             undo.callback(owner.close)
-            common = self._config()
-            session = await self._sessions.take(spec.config(common), common)
+            config = spec.config(self._config())
+            # How a View is shown is its own: it shares fetches with those that are shown otherwise.
+            session = await self._sessions.take(replace(config, frontend=Frontend.AUTO))
             undo.callback(self._sessions.give_back, session)
-            scene, known = await self._scene(spec, session)
+            scene, known, choice = await self._scene(spec, config, session)
             self._stage.show(spec.name.encode(), scene)
             undo.push_async_callback(self._stage.remove, spec.name.encode())
-            kept = KeptView(spec, scene, session, self._home / spec.name, owner, known)
-            if spec.at is not None:
+            kept = KeptView(spec, scene, session, self._home / spec.name, owner, known, choice)
+            if choice.frontend is Frontend.EROFS:
+                at = spec.at or private_directory(self._own / spec.name)
+                mounted = self._images.mount(spec.name, scene, session.household, self._stage, at)
+                kept.directory = kept.bound = await mounted
+            elif spec.at is not None:
                 kept.directory = kept.bound = await place.bind(kept.directory, spec.at)
-                undo.push_async_callback(partial(place.unbind, kept.bound, lazily=True))
+            if kept.bound is not None:
+                undo.push_async_callback(partial(self._take_off, spec, kept.bound, lazily=True))
             undo.callback(kept.answering.cancel)
             await self._nursery.start(self._answer_nix, kept)
             await trio.to_thread.run_sync(self._write, spec)
@@ -198,13 +218,15 @@ class Views:
         self._nursery.start_soon(self._run, kept)
         return kept
 
-    async def _scene(self, spec: ViewSpec, session: Session) -> tuple[Scene, KnownPaths]:
+    async def _scene(self, spec: ViewSpec, config: Config, session: Session) -> tuple[Scene, KnownPaths, Choice]:
         known: KnownPaths = OpenSet(session.store)
         if not spec.selection.closed:
+            choice = await choose(config, None, self._images)
             view = View.beside_others(self._stage.inodes, closed=False)
         else:
             members = await session.members(spec.selection)
             accessors = [(one.narinfo.path, await session.store.accessor(one)) for one in members]
+            choice = await choose(config, accessors, self._images)
             view = View.of(accessors, inodes=self._stage.inodes)
             known = ClosedSet(one.narinfo for one in members)
         scene = Scene(
@@ -214,11 +236,17 @@ class Views:
             root_deadline_s=session.config.root_lookup_deadline_s,
         )
         await scene.roots.learn_all()
-        return scene, known
+        return scene, known, choice
+
+    async def _take_off(self, spec: ViewSpec, bound: Path, *, lazily: bool) -> None:
+        await place.unbind(bound, lazily=lazily)
+        if spec.at is None:
+            with suppress(OSError):  # its directory is in nobody's way
+                await trio.to_thread.run_sync(bound.rmdir)
 
     async def _answer_nix(self, kept: KeptView, task_status: trio.TaskStatus[None]) -> None:
         """Tell Nix what the View shows; everybody if the View is where everybody can see it."""
-        shared = kept.bound is not None and MountOptions.for_this_user().allow_other
+        shared = kept.spec.at is not None and MountOptions.for_this_user().allow_other
         with kept.answering:
             async with serving_nix(kept.spec.nix_socket, kept.known, shared=shared):
                 task_status.started()
@@ -254,44 +282,3 @@ class Views:
             out.flush()
             os.fsync(out.fileno())
         new.replace(file)
-
-
-def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[object]]]:
-    """Give what a control socket offers of them, by name."""
-
-    async def create(arguments: Mapping[str, Any]) -> object:
-        return (await views.create(ViewSpec.from_json(arguments))).facts()
-
-    async def remove(arguments: Mapping[str, Any]) -> object:
-        return await views.remove(_name(arguments), lazily=bool(arguments.get("lazily", False)))
-
-    async def renew(arguments: Mapping[str, Any]) -> object:
-        name = _name(arguments)
-        if not views.named(name).owner.renew():
-            raise UsageError(f"view {name} has no lease")
-        return None
-
-    async def list_all(_: Mapping[str, Any]) -> object:
-        return [kept.facts() for kept in views.kept]
-
-    async def tell(arguments: Mapping[str, Any]) -> object:
-        return report(views.named(_name(arguments)).scene.view)
-
-    async def tell_registration(arguments: Mapping[str, Any]) -> object:
-        return registration(views.named(_name(arguments)).known.everything())
-
-    return {
-        "view-create": create,
-        "view-remove": remove,
-        "view-renew": renew,
-        "view-list": list_all,
-        "view-report": tell,
-        "view-registration": tell_registration,
-    }
-
-
-def _name(arguments: Mapping[str, Any]) -> str:
-    name = arguments.get("name")
-    if not isinstance(name, str):
-        raise UsageError("name: expected a text")
-    return name

@@ -1,4 +1,4 @@
-"""Binding the directory of a View to where it is wanted.
+"""Binding the directory of a View to where it is wanted, and taking it, or an EROFS mount, off again.
 
 Each call here asks the file system that this process serves: in a thread, or the answer would have to come from the
 loop that waits for it.
@@ -43,7 +43,7 @@ async def clear(at: Path) -> None:
     place = os.path.join(os.path.realpath(at.parent), at.name)  # noqa: PTH118, ASYNC240 - at itself may be dead
     mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")  # noqa: ASYNC240 - in memory
     here = mounted_at(mountinfo, place)
-    if here is not None and here.kind == "fuse.narfs":
+    if here is not None and here.is_ours:
         await unbind(Path(place), lazily=True)
 
 

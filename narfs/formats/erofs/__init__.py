@@ -17,6 +17,9 @@ The alternative was to relocate parts when they are joined, so that images need 
 takes 20 ms with a list of places to patch kept beside the part, or 15 ms as one addition of huge integers with two
 masks as large as the part; copying takes 0.7 ms. Slab bases have to be kept for good anyway: all Views read one slab.
 
+How much a NAR needs is bounded by the sizes of its listing (``lot``), so it gets its bases before anything is laid out,
+and the laying out may be done elsewhere. The holes that this leaves cost nothing.
+
 Only what Linux 5.15 knows is used (chunk-based files, a device table); file-backed mounts came with 6.12. Times come
 from the superblock; files of 4 GiB have their own, the same. Everything is root's, because only root can mount it.
 """

@@ -27,6 +27,11 @@ _GAP_BLOCKS: Final = 64
 served by FUSE was seen to go 160 KB past the last file (Linux 6.18)."""
 
 
+def range_blocks(blocks: int) -> int:
+    """Count what to keep for so many blocks of contents."""
+    return -(-(blocks + _GAP_BLOCKS) // ALIGN_BLOCKS) * ALIGN_BLOCKS if blocks else 0
+
+
 class SlabMap:
     """Converts SlabOffset to NarOffset for one NAR. 4 bytes a node; made in 20 ms for 100 k."""
 
@@ -50,10 +55,10 @@ class SlabMap:
     @property
     def range_blocks(self) -> int:
         """How much of the slab to keep for this NAR, a multiple of ALIGN_BLOCKS; it begins at such a multiple."""
-        return -(-(self.blocks + _GAP_BLOCKS) // ALIGN_BLOCKS) * ALIGN_BLOCKS if self.blocks else 0
+        return range_blocks(self.blocks)
 
-    def spans(self, start: SlabOffset, length: int) -> Iterator[tuple[SlabOffset, NarSpan]]:
-        """Give what lies in a range, in order, and where; all else there is zeros."""
+    def spans(self, start: SlabOffset, length: int) -> Iterator[tuple[int, SlabOffset, NarSpan]]:
+        """Give the files in a range, in order, what of them is there, and where; all else is zeros."""
         end = start + length
         starts = self.starts
         for node in range(max(bisect_right(starts, start // BLOCK_BYTES) - 1, 0), len(starts)):
@@ -64,4 +69,4 @@ class SlabMap:
             low, high = max(start, begin), min(end, begin + size)
             if kind is Kind.REGULAR and low < high:
                 contents = nar_offset - begin
-                yield SlabOffset(low), NarSpan(NarOffset(contents + low), NarOffset(contents + high))
+                yield node, SlabOffset(low), NarSpan(NarOffset(contents + low), NarOffset(contents + high))

@@ -25,10 +25,12 @@ from narfs.formats.listing import Kind
 from narfs.mount.fuse.entries import validity
 from narfs.mount.fuse.errnos import Failures, errno_of
 from narfs.mount.fuse.recall import Recall
+from narfs.mount.fuse.stage import SlabFile
 from narfs.mount.handles import Handles, OpenDirectory, OpenFile
 from narfs.mount.names import Names
+from narfs.mount.slab import Slab
 from narfs.mount.view import BLOCK_BYTES, DIRECTORY_MODE
-from narfs.offsets import FileOffset, in_nar
+from narfs.offsets import FileOffset, SlabOffset, in_nar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -93,7 +95,7 @@ class Handlers(pyfuse3.Operations):
         self._tops = stage.tops
         self._at = stage.inodes.at
         self._bytes_read = 0
-        self._files: Handles[OpenFile] = Handles()
+        self._files: Handles[OpenFile | Slab] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
         self._names = Names()
 
@@ -163,6 +165,8 @@ class Handlers(pyfuse3.Operations):
         """Resolve a file. Its pages stay in the kernel from one open to the next."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly("narfs is read-only")
+        if isinstance(top := self._tops.get(inode), SlabFile):
+            return FileInfo(fh=self._files.add(top.slab), keep_cache=True)
         attachment, id_ = self._at(inode)
         accessor = attachment.accessor
         listing = accessor.listing
@@ -179,6 +183,10 @@ class Handlers(pyfuse3.Operations):
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Give all the bytes asked for up to the end of the file; a short answer would be taken for the end."""
         file = self._files.get(fh)
+        if isinstance(file, Slab):
+            answer = await file.read(SlabOffset(off), size)
+            self._bytes_read += len(answer)
+            return answer
         if file.broken_passes != file.accessor.broken_passes:
             raise Corrupt("this file was opened while its NAR was passing, and that pass broke off: open it again")
         size = min(size, file.size - off)

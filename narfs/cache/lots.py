@@ -1,0 +1,73 @@
+"""Lots: gives each NAR its place in EROFS images and slabs; the same again whenever it is asked.
+
+All lots of a process come from here, so none overlaps another, whatever the disk forgets: a ready part that lies
+elsewhere than its lot says is not used. When 16 TiB are given away, of images or of slabs, it begins anew. Images that
+are mounted lose nothing by that: each has a slab of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from narfs.errors import UsageError
+from narfs.formats.erofs.image import FIRST_PART_BLOCK
+from narfs.formats.erofs.lot import Lot
+from narfs.formats.erofs.ondisk import BLOCKS_END
+from narfs.formats.erofs.slab import ALIGN_BLOCKS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from narfs.cache.catalog import Catalog
+
+_BEGIN: Final = (FIRST_PART_BLOCK, 0)
+
+
+class Wanted(NamedTuple):
+    """A key, and blocks of images and of slabs."""
+
+    key: bytes
+    blocks: int
+    slab_blocks: int
+
+
+class Lots:
+    """Those of one cache directory; without a catalog they are forgotten with the process."""
+
+    def __init__(self, catalog: Catalog | None) -> None:
+        self._catalog = catalog
+        self._known: dict[bytes, Lot] = {}
+        block, slab_block = (0, 0) if catalog is None else catalog.lots_end()
+        self._next = max(block, FIRST_PART_BLOCK), -(-slab_block // ALIGN_BLOCKS) * ALIGN_BLOCKS
+
+    def give(self, wanted: Sequence[Wanted]) -> list[Lot]:
+        """Give the lots of one View; UsageError if it is larger than an image or a slab can be."""
+        for again in (True, False):
+            lots = [self._give(each) for each in wanted]
+            if all(lot is not None for lot in lots):
+                return [lot for lot in lots if lot is not None]
+            if again:
+                self._begin_anew()
+        raise UsageError("these store paths are too large for one erofs mount: use --frontend tree")
+
+    def _give(self, wanted: Wanted) -> Lot | None:
+        lot = self._known.get(wanted.key)
+        if lot is None and self._catalog is not None:
+            lot = self._catalog.lot(wanted.key)
+        if lot is None or (lot.blocks, lot.slab_blocks) != wanted[1:]:
+            block, slab_block = self._next
+            lot = Lot(block, wanted.blocks, slab_block, wanted.slab_blocks)
+            self._next = block + wanted.blocks, slab_block + wanted.slab_blocks
+            if max(self._next) > BLOCKS_END:
+                return None
+            if self._catalog is not None:
+                self._catalog.keep_lot(wanted.key, lot)
+        self._known[wanted.key] = lot
+        return lot
+
+    def _begin_anew(self) -> None:
+        self._known.clear()
+        self._next = _BEGIN
+        if self._catalog is not None:
+            self._catalog.forget_lots()
+            self._catalog = None  # until the next start: what it still has on disk is of before

@@ -1,0 +1,66 @@
+"""The directory that images are made in. An image is unlinked once it is mounted: the kernel holds it open."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.daemon.directories import private_directory
+from narfs.daemon.erofs import kernel
+from narfs.daemon.erofs.image import write_image
+from narfs.errors import Unavailable
+from narfs.mount.mountpoint import IMAGE_NAME, image_name, prepare
+from narfs.mount.slab import Slab
+
+if TYPE_CHECKING:
+    from narfs.daemon.session import Household
+    from narfs.mount.fuse import Stage
+    from narfs.mount.scene import Scene
+
+
+class Images:
+    """Images in ``directory``, with slabs that a stage shows at ``home``."""
+
+    def __init__(self, directory: Path, home: Path) -> None:
+        self._directory = directory
+        self._home = home
+        self._numbers = itertools.count()
+        self._trouble: str | None = None
+        self._tried = False
+
+    async def trouble(self) -> str | None:
+        """Say why no View can be shown by EROFS here; None if nothing is in the way. Tried once."""
+        if not self._tried:
+            self._trouble = await trio.to_thread.run_sync(self._try)
+            self._tried = True
+        return self._trouble
+
+    async def mount(self, name: str, scene: Scene, household: Household, stage: Stage, at: Path) -> Path:
+        """Show at ``at`` a scene that is on the stage under ``name`` and knows all its trees; give the real path."""
+        place = await prepare(at)
+        image = self._directory / image_name(os.getpid(), next(self._numbers))
+        try:
+            ranges = await write_image(scene.view, household, image)
+            slab = stage.lay(name.encode(), Slab(scene, ranges))
+            # In a thread: the kernel opens the slab, which this loop has to answer.
+            await trio.to_thread.run_sync(partial(kernel.mount, image, self._home / os.fsdecode(slab), place))
+        except OSError as error:
+            raise Unavailable(f"{image}: {error.strerror}") from error
+        finally:
+            image.unlink(missing_ok=True)
+        return place
+
+    def _try(self) -> str | None:
+        try:
+            private_directory(self._directory)
+            for left in self._directory.iterdir():
+                if (made := IMAGE_NAME.fullmatch(left.name)) and not Path("/proc", made[1]).exists():
+                    left.unlink()
+        except OSError as error:
+            return f"{self._directory}: {error.strerror}"
+        return kernel.trouble(self._directory, self._home)

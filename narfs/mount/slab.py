@@ -1,0 +1,172 @@
+"""The slab of a View: the contents of all its files as one, for EROFS to read; its image says what lies where.
+
+The kernel reads slabs ahead, up to 128 KiB, so a request begins with what somebody wants and goes on with files that
+nobody may want. They come in one read of the NAR if they can. But a file is neither late nor failed because of its
+neighbours::
+
+    kernel             Slab                          accessor
+    read a, b, c       is all of it at hand? no
+                       read a to c, for a second     fetches; c is slow, or fails
+                       read a                        has it
+    page of a          answers                                            ←  EIO: the kernel asks again, page by page
+
+Like any failed read of FUSE the second one is of the page that is wanted and no other. A short answer is never given:
+it would be taken for the end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+import trio
+
+from narfs.errors import NarfsError, TooSlow, Unavailable, again
+from narfs.formats.erofs.ondisk import BLOCK_BYTES
+from narfs.formats.erofs.slab import SlabMap
+from narfs.formats.listing import NarListing
+from narfs.offsets import NarOffset, NarSpan, SlabOffset
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from narfs.mount.scene import Scene
+    from narfs.mount.view import Attachment
+
+_NEIGHBOURS_S = 1.0
+"""How long a wanted file waits for what the kernel would like to have behind it."""
+
+_ASKED_TWICE_S = 1.0
+"""A failed read comes again; the answer is the same, without another wait."""
+
+_GAP_BYTES = 4096
+"""What lies in a NAR between two files, their headers mostly, is read with them up to here: it costs 0.5 µs."""
+
+
+class Span(NamedTuple):
+    """Bytes of one file, and where in the answer they go."""
+
+    at: int
+    attachment: Attachment
+    node: int
+    nar: NarSpan
+
+
+class Slab:
+    """What one scene has of it: ``ranges`` are first block, number of blocks, and whose NAR is there."""
+
+    def __init__(self, scene: Scene, ranges: Iterable[tuple[int, int, Attachment]]) -> None:
+        ordered = sorted(ranges, key=lambda range_: range_[0])
+        self._scene = scene
+        self._starts = [start * BLOCK_BYTES for start, _, _ in ordered]
+        self._attachments = [attachment for _, _, attachment in ordered]
+        self._maps: list[SlabMap | None] = [None] * len(ordered)
+        self._failed: dict[tuple[Attachment, int], tuple[float, NarfsError]] = {}
+        self.size = (ordered[-1][0] + ordered[-1][1]) * BLOCK_BYTES if ordered else 0
+
+    def spans(self, offset: SlabOffset, size: int) -> Iterator[Span]:
+        """Give the files in a range, in order."""
+        place = max(bisect_right(self._starts, offset) - 1, 0)
+        while place < len(self._starts) and (start := self._starts[place]) < offset + size:
+            low = max(offset, start)
+            for node, at, nar in self._map(place).spans(SlabOffset(low - start), offset + size - low):
+                yield Span(start + at - offset, self._attachments[place], node, nar)
+            place += 1
+
+    async def read(self, offset: SlabOffset, size: int) -> bytes:
+        """Give ``size`` bytes, or all up to the end; zeros where no file is. Raises what a wanted file failed with."""
+        size = min(size, self.size - offset)
+        spans = list(self.spans(offset, size))
+        for _, attachment, node, nar in spans:
+            attachment.opened.add(node)
+            attachment.bytes_read += nar.length
+        if len(spans) == 1 and spans[0].nar.length == size:  # in the middle of a large file: no copy
+            _, attachment, _, nar = spans[0]
+            if (data := attachment.accessor.read_nowait(nar.start, size)) is not None:
+                return data
+        answer = bytearray(max(size, 0))
+        if waiting := [run for run in _runs(spans) if not _take_nowait(run, answer)]:
+            await self._wait_for(spans[0], waiting, answer)
+        return bytes(answer)
+
+    async def _wait_for(self, wanted: Span, runs: Sequence[Sequence[Span]], answer: bytearray) -> None:
+        """Read what must be waited for; if that is too much, at least what is wanted."""
+        key = (wanted.attachment, wanted.node)
+        until, failure = self._failed.get(key, (0.0, None))
+        if failure is not None and trio.current_time() < until:
+            raise again(failure) from failure
+        alone = runs == [[wanted]]
+        trouble = None if alone else await self._take_all(runs, answer)
+        if trouble is None and not alone:
+            return
+        try:
+            await self._take([wanted], answer)
+        except NarfsError as error:
+            self._remember(key, error)
+            raise
+        if trouble is not None and not all(_take_nowait(run, answer) for run in runs):
+            raise Unavailable(f"{wanted.attachment.path.base_name}: read ahead: {trouble}") from trouble
+
+    async def _take_all(self, runs: Sequence[Sequence[Span]], answer: bytearray) -> NarfsError | None:
+        """Read runs, if that takes no longer than a neighbour is worth; say why not."""
+        with trio.move_on_after(_NEIGHBOURS_S):
+            try:
+                for run in runs:
+                    await self._take(run, answer)
+            except NarfsError as error:
+                return error
+            return None
+        return TooSlow(f"no answer within {_NEIGHBOURS_S:g} s")
+
+    async def _take(self, run: Sequence[Span], answer: bytearray) -> None:
+        attachment, start, length = _extent(run)
+        read = attachment.accessor.read
+        _scatter(run, await self._scene.waits.within(self._scene.read_deadline_s, read, start, length), answer)
+
+    def _remember(self, key: tuple[Attachment, int], error: NarfsError) -> None:
+        now = trio.current_time()
+        self._failed = {each: failed for each, failed in self._failed.items() if now < failed[0]}
+        self._failed[key] = (now + _ASKED_TWICE_S, error)
+
+    def _map(self, place: int) -> SlabMap:
+        """Give the map of a NAR, made when its first byte is asked for: 0.2 µs for each of its nodes."""
+        map_ = self._maps[place]
+        if map_ is None:
+            listing = self._attachments[place].accessor.listing
+            assert isinstance(listing, NarListing)  # noqa: S101 - its image was made of it
+            map_ = self._maps[place] = SlabMap(listing)
+        return map_
+
+
+def _runs(spans: Iterable[Span]) -> Iterator[list[Span]]:
+    """Put together what is close together in one NAR."""
+    run: list[Span] = []
+    for span in spans:
+        if run and (span.attachment is not run[-1].attachment or span.nar.start - run[-1].nar.end > _GAP_BYTES):
+            yield run
+            run = []
+        run.append(span)
+    if run:
+        yield run
+
+
+def _extent(run: Sequence[Span]) -> tuple[Attachment, NarOffset, int]:
+    start = run[0].nar.start
+    return run[0].attachment, start, run[-1].nar.end - start
+
+
+def _take_nowait(run: Sequence[Span], answer: bytearray) -> bool:
+    attachment, start, length = _extent(run)
+    data = attachment.accessor.read_nowait(start, length)
+    if data is None:
+        return False
+    _scatter(run, data, answer)
+    return True
+
+
+def _scatter(run: Sequence[Span], data: bytes, answer: bytearray) -> None:
+    """Put each file of a run in its place."""
+    bytes_ = memoryview(data)
+    start = run[0].nar.start
+    for span in run:
+        answer[span.at : span.at + span.nar.length] = bytes_[span.nar.start - start : span.nar.end - start]

@@ -58,12 +58,24 @@ def runtime_directory(environ: Mapping[str, str]) -> Path:
     return Path(f"/tmp/narfs-{os.geteuid()}")  # noqa: S108 - private_directory() refuses one that is not ours
 
 
+def socket_directory(path: Path) -> Path:
+    """Make ``path`` a directory only its owner can write to, as ``private_directory`` does.
+
+    Root's may be entered by all, for the sockets in it that are for others too.
+    """
+    return _own_directory(path, 0o700 if os.geteuid() else 0o755, withheld=0o022)
+
+
 def private_directory(path: Path) -> Path:
     """Make ``path`` a directory only its owner can enter, and return it; PermissionError if it is somebody else's."""
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _own_directory(path, 0o700, withheld=0o077)
+
+
+def _own_directory(path: Path, mode: int, *, withheld: int) -> Path:
+    path.mkdir(mode=mode, parents=True, exist_ok=True)
     found = path.lstat()
     if found.st_uid != os.geteuid() or path.is_symlink():
         raise PermissionError(f"{path} belongs to another user")
-    if found.st_mode & 0o077:
-        path.chmod(0o700)
+    if found.st_mode & withheld:
+        path.chmod(found.st_mode & 0o7777 & ~withheld)
     return path

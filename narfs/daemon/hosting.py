@@ -27,7 +27,7 @@ import trio
 
 from narfs.daemon import control, event_loop, status
 from narfs.daemon.control_server import Operation, listening
-from narfs.daemon.directories import private_directory
+from narfs.daemon.directories import private_directory, socket_directory
 from narfs.daemon.erofs.images import Images
 from narfs.daemon.readiness import notify_systemd
 from narfs.daemon.serving import take_all_descriptors
@@ -168,8 +168,7 @@ class _Daemon:
 
     async def _home(self) -> Path:
         """Make the directory of the one mount; UsageError if another daemon has it."""
-        runtime = self._task.runtime
-        runtime.mkdir(mode=0o755, parents=True, exist_ok=True)
+        runtime = socket_directory(self._task.runtime)
         if self._task.socket.exists():
             try:
                 await trio.to_thread.run_sync(control.ask, self._task.socket, "status")

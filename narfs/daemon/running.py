@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from narfs.daemon import linux, namespace
-from narfs.daemon.directories import private_directory, runtime_directory
+from narfs.daemon.directories import private_directory, runtime_directory, socket_directory
 from narfs.daemon.readiness import READY_DEADLINE_S, Announcer, wait_ready
 from narfs.daemon.selection import PathName, Selection
 from narfs.errors import NarfsError, UsageError
@@ -100,7 +100,7 @@ def supervise(program: Program, serve: Callable[[str, Announcer], int], *, runti
 
     ``serve`` gets the directory to mount on and the announcer; it runs in a process of its own until SIGTERM.
     """
-    view = os.fspath(private_directory(private_directory(runtime) / "view"))
+    view = os.fspath(private_directory(socket_directory(runtime) / "view"))
     namespace.enter_private_mounts()
     reading, writing = os.pipe()
     daemon = _fork(lambda: _be_daemon(serve, view, Announcer(writing, os.environ)))

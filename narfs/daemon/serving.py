@@ -18,7 +18,7 @@ from narfs.daemon import event_loop, status
 from narfs.daemon.config import Frontend
 from narfs.daemon.control import socket_path
 from narfs.daemon.control_server import Operation, listening
-from narfs.daemon.directories import private_directory
+from narfs.daemon.directories import socket_directory
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.session import open_session
@@ -131,7 +131,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 "registration": Operation(tell_registration),
                 "unmount": Operation(unmount),
             }
-            path = socket_path(private_directory(task.runtime), task.label, os.getpid())
+            path = socket_path(socket_directory(task.runtime), task.label, os.getpid())
             # It tells what the mount shows, to whom the mount shows it.
             shared = task.options.allow_other
             async with listening(path, operations), serving_nix(task.nix_socket, known, shared=shared):

@@ -4,6 +4,7 @@ commands   the group that loads a command's module only when it is used
 options    options that several commands share
 output     how facts are printed: escaped for a terminal, as JSON for a program
 mount      mount, umount
+fstab      mount.narfs, which mount(8) starts
 run        run
 inspect    ls, cat, info
 status     status

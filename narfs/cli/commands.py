@@ -91,8 +91,13 @@ def narfs(verbose: int, debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and exit: 0 done, 1 failed, 2 usage; what failed is one line on standard error."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    sys.exit(run(narfs, given, "narfs"))
+
+
+def run(command: click.Command, arguments: list[str], name: str) -> int:
+    """Run one of our programs and give its exit code."""
     try:
-        code = narfs.main(given, prog_name="narfs", standalone_mode=False)
+        code: int = command.main(arguments, prog_name=name, standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         code = error.exit_code
@@ -109,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         log.debug("where it came from:", exc_info=True)
         click.echo(f"narfs: {error}", err=True)
         code = 2 if isinstance(error, UsageError) else 1
-    sys.exit(code)
+    return code
 
 
 def _in_one_line(error: click.ClickException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-_ALWAYS = frozenset({"ro", "nosuid", "nodev", "default_permissions", "fsname=narfs", "subtype=narfs"})
+_ALWAYS = frozenset({"ro", "nosuid", "nodev", "default_permissions", "subtype=narfs"})
 """The kernel refuses every mutation and checks the modes by itself; a NAR has no set-uid and no devices to lose."""
 
 
@@ -24,4 +24,10 @@ class MountOptions:
 
     def words(self) -> set[str]:
         """Give what libfuse is told."""
-        return {*_ALWAYS, *self.extra, *({"allow_other"} if self.allow_other else ())}
+        named = any(word.startswith("fsname=") for word in self.extra)
+        return {
+            *_ALWAYS,
+            *self.extra,
+            *(() if named else ("fsname=narfs",)),
+            *({"allow_other"} if self.allow_other else ()),
+        }

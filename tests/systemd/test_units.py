@@ -1,0 +1,255 @@
+"""``systemd/``, installed and run by a systemd that has booted."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from narfs.daemon.erofs import kernel
+from tests.cli.program import needs_fuse
+from tests.support.lakes import Lake, Recipe
+from tests.support.trees import File
+from tests.systemd.machine import HERE, PATIENCE_S, Machine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.lakes import Member
+
+pytestmark = [
+    pytest.mark.mount,
+    needs_fuse,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to boot a systemd"),
+]
+
+UNITS = ("narfs.service", "mnt-store.mount")
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    made = Path(tempfile.mkdtemp(prefix="narfs-systemd-"))
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def lake(directory: Path) -> Lake:
+    return Lake(directory / "lake")
+
+
+@pytest.fixture(scope="module")
+def member(lake: Lake) -> Member:
+    return lake.add("library", {b"motto": File(b"be lazy\n")})
+
+
+@pytest.fixture(scope="module")
+def unread(lake: Lake) -> Member:
+    return lake.add("unread", {b"motto": File(b"be strict\n")}, Recipe("xz"))
+
+
+@pytest.fixture(scope="module")
+def booted(directory: Path, lake: Lake, member: Member, unread: Member) -> Iterator[Machine]:
+    with Machine(directory) as machine:
+        shutil.copytree(lake.directory, machine.path("/srv/cache"))
+        assert {member.narinfo.compression, unread.narinfo.compression} == {"zstd", "xz"}
+        config = machine.path("/etc/narfs/config.toml")
+        config.write_text(
+            f'store = ["file:///srv/cache"]\ntrusted-public-keys = "{lake.trusted_public_keys}"\n{config.read_text()}'
+        )
+        yield machine
+
+
+@pytest.fixture
+def machine(booted: Machine) -> Iterator[Machine]:
+    """A machine with the units installed, and nothing started before or after."""
+    yield booted
+    booted.run("systemctl", "stop", *UNITS)
+    assert booted.mounts() == []
+
+
+@pytest.fixture
+def served(machine: Machine) -> Iterator[Machine]:
+    """The daemon runs, and shows one view at /srv/one."""
+    machine.path("/srv/one").mkdir(exist_ok=True)
+    machine.run("systemctl", "start", "narfs")
+    yield machine
+    for line in machine.run("narfs", "view", "list").splitlines():
+        machine.run("narfs", "view", "remove", "--lazy", line.split("\t")[0])
+
+
+@pytest.fixture(params=["tree", "erofs"])
+def frontend(request: pytest.FixtureRequest, directory: Path) -> str:
+    """Who shows a view: as here, so in the machine, whose /var is on the disk of ``directory``."""
+    name: str = request.param
+    if name == "erofs" and (trouble := kernel.trouble(directory, directory)):
+        pytest.skip(trouble)
+    return name
+
+
+def wait_for(met: Callable[[], bool]) -> None:
+    until = time.monotonic() + PATIENCE_S
+    while not met():
+        assert time.monotonic() < until, "it did not come"
+        select.select([], [], [], 0.1)
+
+
+def motto(machine: Machine, place: str, member: Member) -> str:
+    return machine.start("cat", f"{place}/{member.path.base_name}/motto").stdout
+
+
+def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
+    done = machine.start("systemd-analyze", "verify", *(f"/etc/systemd/system/{unit}" for unit in UNITS))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_group_and_directories_are_made(machine: Machine) -> None:
+    assert machine.run("getent", "group", "narfs").startswith("narfs:")
+    places = ("/run/narfs", "/var/cache/narfs", "/var/lib/narfs", "/var/log/narfs")
+    assert machine.run("stat", "--format=%a %U", *places).splitlines() == [
+        "755 root",
+        "700 root",
+        "700 root",
+        "750 root",
+    ]
+
+
+def test_the_exposure_is_what_the_document_says(machine: Machine) -> None:
+    told = machine.run("systemd-analyze", "security", "--no-pager", "narfs.service")
+    (figure,) = re.findall(r"Overall exposure level for narfs.service: ([0-9.]+)", told)
+    (documented,) = re.findall(
+        r"systemd-analyze security` gives ([0-9.]+)", (HERE.parents[1] / "docs/operations.md").read_text()
+    )
+    assert float(figure) <= float(documented)
+
+
+def test_a_view_of_the_service_is_seen_by_everybody(served: Machine, member: Member, frontend: str) -> None:
+    assert served.property("narfs", "ActiveState") == "active"
+    path = member.path.path
+    served.run("narfs", "view", "create", "one", "--path", path, "--at", "/srv/one", "--frontend", frontend)
+    assert motto(served, "/srv/one", member) == "be lazy\n"
+    assert served.mounts() == ["/run/narfs/private/stage", "/srv/one"]
+    main = served.property("narfs", "MainPID")
+    assert served.run("readlink", f"/proc/{main}/ns/mnt") == served.run("readlink", "/proc/1/ns/mnt")
+    served.run("systemctl", "stop", "narfs")
+    assert served.mounts() == []
+    served.run("systemctl", "start", "narfs")
+    assert motto(served, "/srv/one", member) == "be lazy\n"
+
+
+def test_the_network_and_workers_can_be_had_inside_the_hardening(served: Machine, lake: Lake, unread: Member) -> None:
+    server = ("-m", "http.server", "--directory", "/srv/cache", "--bind", "127.0.0.1", "8080")
+    served.run("systemd-run", "--unit=web", sys.executable, *server)
+    store = ("--store", "http://127.0.0.1:8080", "--trusted-public-keys", lake.trusted_public_keys)
+    try:
+        wait_for(lambda: served.start("narfs", "info", *store, unread.path.path).returncode == 0)
+        served.run("narfs", "view", "create", "one", *store, "--path", unread.path.path, "--at", "/srv/one")
+        assert motto(served, "/srv/one", unread) == "be strict\n"
+        assert "narfs.engine.worker" in served.run("systemctl", "status", "--no-pager", "--full", "narfs")
+    finally:
+        served.run("systemctl", "stop", "web")
+
+
+def test_members_of_the_group_may_look_and_others_may_not(served: Machine, member: Member) -> None:
+    group = served.run("getent", "group", "narfs").split(":")[2]
+    as_somebody = ("setpriv", "--reuid=1000", "--regid=1000")
+    # A mount of root's has its socket in the same directory, and must not close it for others.
+    served.path("/srv/two").mkdir(exist_ok=True)
+    served.run("narfs", "mount", "--cache-dir", "/var/cache/two", "/srv/two")
+    served.run("narfs", "umount", "/srv/two")
+    in_group = (*as_somebody, f"--groups={group}", "env", "XDG_RUNTIME_DIR=/run")
+    assert served.start(*in_group, "narfs", "view", "list").returncode == 0
+    assert "root" in served.start(*in_group, "narfs", "view", "create", "x", "--path", member.path.path).stderr
+    alone = (*as_somebody, "--clear-groups", "env", "XDG_RUNTIME_DIR=/run")
+    assert served.start(*alone, "narfs", "view", "list").returncode == 1
+
+
+def test_a_reload_counts_for_the_next_view(served: Machine, member: Member) -> None:
+    config = served.path("/etc/narfs/config.toml")
+    before = config.read_text()
+    try:
+        config.write_text(before.replace("/srv/cache", "/srv/nothing"))
+        served.run("systemctl", "reload", "narfs")
+        wait_for(lambda: served.start("narfs", "view", "create", "one", "--path", member.path.path).returncode != 0)
+    finally:
+        config.write_text(before)
+    served.run("systemctl", "reload", "narfs")
+    wait_for(lambda: served.start("narfs", "view", "create", "two", "--path", member.path.path).returncode == 0)
+    assert served.property("narfs", "NRestarts") == "0"
+
+
+def test_a_daemon_that_hangs_is_killed_and_its_views_come_back(machine: Machine, member: Member, frontend: str) -> None:
+    machine.write("/run/systemd/system/narfs.service.d/impatient.conf", "[Service]\nWatchdogSec=2\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.path("/srv/one").mkdir(exist_ok=True)
+    machine.run("systemctl", "start", "narfs")
+    path = member.path.path
+    machine.run("narfs", "view", "create", "one", "--path", path, "--at", "/srv/one", "--frontend", frontend)
+    machine.run("sh", "-c", f"kill -STOP {machine.property('narfs', 'MainPID')}")
+    wait_for(lambda: machine.property("narfs", "NRestarts") == "1")
+    wait_for(lambda: motto(machine, "/srv/one", member) == "be lazy\n")
+    assert machine.mounts() == ["/run/narfs/private/stage", "/srv/one"]
+    machine.run("narfs", "view", "remove", "one")
+
+
+def test_a_wrong_configuration_is_not_tried_again(machine: Machine) -> None:
+    config = machine.path("/etc/narfs/config.toml")
+    before = config.read_text()
+    config.write_text("stores = 1\n")
+    try:
+        assert machine.start("systemctl", "start", "narfs").returncode != 0
+        assert machine.property("narfs", "ActiveState") == "failed"
+        assert machine.property("narfs", "NRestarts") == "0"
+    finally:
+        config.write_text(before)
+        machine.run("systemctl", "reset-failed", "narfs")
+
+
+def test_a_mount_unit_mounts_and_unmounts(machine: Machine, member: Member) -> None:
+    for _ in range(2):
+        machine.run("systemctl", "start", "mnt-store.mount")
+        assert motto(machine, "/mnt/store", member) == "be lazy\n"
+        machine.run("systemctl", "stop", "mnt-store.mount")
+        assert machine.mounts() == []
+
+
+def test_a_line_of_fstab_mounts_and_unmounts(machine: Machine, member: Member) -> None:
+    options = f"closure={member.path.path},cache-dir=/var/cache/fstab,_netdev,nofail,noauto,x-systemd.mount-timeout=60"
+    machine.write("/etc/fstab", f"file:///srv/cache /mnt/fstab narfs {options} 0 0\n")
+    machine.path("/mnt/fstab").mkdir(parents=True, exist_ok=True)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "mnt-fstab.mount")
+    assert machine.run("ls", "/mnt/fstab") == member.path.base_name
+    machine.run("systemctl", "stop", "mnt-fstab.mount")
+    machine.run("mount", "/mnt/fstab")
+    assert machine.run("findmnt", "--noheadings", "--output=SOURCE", "/mnt/fstab") == "file:///srv/cache"
+    assert motto(machine, "/mnt/fstab", member) == "be lazy\n"
+    machine.run("umount", "/mnt/fstab")
+    machine.write("/etc/fstab", machine.path("/etc/fstab").read_text().replace("noauto,", ""))
+    for _ in range(2):  # the second finds it mounted
+        machine.run("mount", "--all")
+    assert machine.mounts() == ["/mnt/fstab"]
+    machine.run("umount", "/mnt/fstab")
+
+
+def test_a_machine_leaves_nothing_behind(directory: Path) -> None:
+    place = directory / "short"
+    place.mkdir()
+    with Machine(place, narfs=False) as machine:
+        group = Path(f"/proc/{machine.pid}/cgroup").read_text().split("narfs-test-")[1].split("/")[0]
+        assert str(place) not in Path("/proc/self/mountinfo").read_text().replace(f"{place}/root.cgroups", "")
+    assert not Path(f"/proc/{machine.pid}").exists()
+    assert str(place) not in Path("/proc/self/mountinfo").read_text()
+    assert list(place.iterdir()) == []
+    assert not subprocess.run(
+        ["find", "/sys/fs/cgroup", "-name", f"narfs-test-{group}*"], capture_output=True, check=False
+    ).stdout

@@ -27,6 +27,7 @@ BENCHMARKS = {
     ),
     "s3-client": ("benchmarks.s3_client", "requests and bytes per CPU second from S3: obstore against httpx"),
     "erofs-image": ("benchmarks.erofs_image", "an EROFS image of 100 k entries, and one joined of ready parts"),
+    "push": ("benchmarks.push", "a closure of small paths, and one NAR of 500 MB, into a lake, against nix copy"),
     "nar-parse": ("benchmarks.nar_parse", "NAR entries parsed a second"),
 }
 

@@ -76,11 +76,11 @@ class Dataset:
             log(f"a lake of {self.folder.name}, {layout} (once; xz takes minutes)")
             with _made(target) as folder:
                 if layout == "sealed":
-                    layouts.seal(self.lake("none"), folder, self.paths, _secret_key_file(), public_key())
+                    layouts.seal(self.lake("none"), folder, self.paths, secret_key_file(), public_key())
                 elif layout == "frames":
                     layouts.frame(self.lake("none"), folder)
                 else:
-                    url = f"file://{folder}?compression={layout}&secret-key={_secret_key_file()}"
+                    url = f"file://{folder}?compression={layout}&secret-key={secret_key_file()}"
                     nix.copy(nix.store_url(self.store), url, self.paths, _home())
         return target
 
@@ -170,7 +170,8 @@ def _home() -> Path:
     return kept() / "nix-home"
 
 
-def _secret_key_file() -> Path:
+def secret_key_file() -> Path:
+    """Give the file of the key that signs the lakes; made on first use."""
     file = kept() / "signing.secret"
     if not file.exists():
         file.touch(mode=0o600)
@@ -180,7 +181,7 @@ def _secret_key_file() -> Path:
 
 def public_key() -> str:
     """Give the key that signed the lakes."""
-    return str(SecretKey.parse(_secret_key_file().read_text(encoding="ascii")).public)
+    return str(SecretKey.parse(secret_key_file().read_text(encoding="ascii")).public)
 
 
 def files_below(tree: Path) -> Iterator[str]:

@@ -79,7 +79,8 @@ http {{
   access_log off; sendfile on; keepalive_requests 1000000; default_type application/octet-stream;
   client_body_temp_path {base}/t1; proxy_temp_path {base}/t2; fastcgi_temp_path {base}/t3;
   uwsgi_temp_path {base}/t4; scgi_temp_path {base}/t5;
-  server {{ listen 127.0.0.1:{port}{tls}; root {root}; }}
+  server {{ listen 127.0.0.1:{port}{tls}; root {root};
+    dav_methods PUT; create_full_put_path on; client_max_body_size 0; }}
 }}
 """
 

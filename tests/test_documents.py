@@ -12,6 +12,7 @@ from narfs.cache.chunk_cache import CacheStatistics
 from narfs.daemon.config import KEYS
 from narfs.engine.means import Counters
 from narfs.engine.store import StoreStatistics
+from narfs.lake.index_stores import IndexStoresStatistics
 from narfs.lake.transport import TransportStatistics
 from narfs.lake.upstreams import UpstreamsStatistics
 from narfs.mount.fuse import MountStatistics
@@ -43,7 +44,15 @@ def test_the_readme_leads_to_every_document(document: Path) -> None:
 
 def test_every_counter_of_the_status_is_explained() -> None:
     told = (REPOSITORY / "docs/operations.md").read_text()
-    kinds = (Counters, StoreStatistics, CacheStatistics, MountStatistics, UpstreamsStatistics, TransportStatistics)
+    kinds = (
+        Counters,
+        StoreStatistics,
+        CacheStatistics,
+        MountStatistics,
+        UpstreamsStatistics,
+        TransportStatistics,
+        IndexStoresStatistics,
+    )
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)} - {"counters", "lakes"}
     assert [name for name in sorted(names) if not re.search(rf"[`.]{name}`", told)] == []
 

@@ -7,6 +7,7 @@ check_ahead    CheckAhead: who compares which chunks of one NAR, and what a sequ
 draft          Draft: a NAR that is still passing
 eviction       Evictor: makes room; asks ``budget`` whom, then clears and punches
 budget         how much must go, and which units; pure
+key            under which key a NAR is kept
 layout         how one NAR is cut into chunks and segments, and the header of the presence map; pure
 nar_file       NarFile: contents and presence map of one NAR on disk; blocking
 lots           Lots: gives each NAR its place in EROFS images and slabs
@@ -24,7 +25,7 @@ On disk (0700)::
 
     lock                          flock; "pid boot-id open|clean"
     catalog.sqlite                losing it loses recency and narinfos, no contents
-    nar/<2>/<nix32 NarHash>.nar   the NAR with holes: file offset = NarOffset
+    nar/<2>/<nix32 key>.nar       the NAR with holes: file offset = NarOffset
                           .map    one byte per chunk: present or not
                           .index  NarIndex; written last. Without it the NAR is not in the cache
                           .part   its part of EROFS images, of the tree in the index; with a crc32

@@ -57,7 +57,7 @@ class CachedNar:
         "_states",
         "_warned",
         "index",
-        "nar_hash",
+        "key",
         "retired",
     )
 
@@ -70,7 +70,7 @@ class CachedNar:
         make_room: Callable[[bytes, int, int], Awaitable[None]],
     ) -> None:
         self.index = index
-        self.nar_hash = index.nar_hash
+        self.key = file.layout.key
         self.retired = False
         self._means = means
         self._layout: Layout = file.layout
@@ -83,7 +83,7 @@ class CachedNar:
         self._warned = False
 
     def __repr__(self) -> str:
-        return f"<CachedNar {base32.encode(self.nar_hash)}>"
+        return f"<CachedNar {base32.encode(self.key)}>"
 
     # Reading.
 
@@ -99,7 +99,7 @@ class CachedNar:
         data = self._file.contents.read_nowait(start, length, means.scratch)
         if data is not None:
             means.counters.hits += 1
-            means.catalog.touch(self.nar_hash, chunks.start // self._layout.segment_chunks)
+            means.catalog.touch(self.key, chunks.start // self._layout.segment_chunks)
             if chunks.stop > self._ahead.mark:
                 self._ahead.entered(chunks.stop, self._compare)
         return data
@@ -131,7 +131,7 @@ class CachedNar:
             return None
         self._means.counters.hits += 1
         for segment in self._layout.segments_of(chunks):
-            self._means.catalog.touch(self.nar_hash, segment)
+            self._means.catalog.touch(self.key, segment)
         return data
 
     def missing(self, start: NarOffset, length: int) -> list[int]:
@@ -194,7 +194,7 @@ class CachedNar:
             if not self._warned:
                 self._warned = True
                 cause = "; the machine went down without a clean end" if self._means.power_cut else ""
-                _log.warning("cache: %s: %s%s; fetching again", base32.encode(self.nar_hash), why, cause)
+                _log.warning("cache: %s: %s%s; fetching again", base32.encode(self.key), why, cause)
 
     # Writing.
 
@@ -209,7 +209,7 @@ class CachedNar:
         self._means.health.require()
         if self._states[chunk] != ABSENT:
             return
-        await self._make_room(self.nar_hash, chunk // self._layout.segment_chunks, span.length)
+        await self._make_room(self.key, chunk // self._layout.segment_chunks, span.length)
         file = self._open()
         if file is None:
             raise CacheUnusable(f"{self!r} is no longer in the cache")
@@ -232,7 +232,7 @@ class CachedNar:
         """Remove all of this NAR from the cache: it is corrupt. Retires this object; blocks are given back soon."""
         if not self.retired:
             self.retire()
-            self._means.move_out(self.nar_hash)
+            self._means.move_out(self.key)
 
     # For the Evictor and the ChunkCache.
 
@@ -251,7 +251,7 @@ class CachedNar:
 
     def pinned_units(self) -> list[tuple[bytes, int]]:
         """Give the units that must stay: the pinned segments, and the index with them."""
-        return [(self.nar_hash, segment) for segment in (*self._pins, INDEX)] if self._pins else []
+        return [(self.key, segment) for segment in (*self._pins, INDEX)] if self._pins else []
 
     def forget(self, segments: Iterable[int]) -> None:
         """Count whole segments as absent, before a thread punches them."""
@@ -265,9 +265,9 @@ class CachedNar:
         self.retired = True
         self.forget(range(self._layout.segments))
         self.close()
-        self._means.opened.pop(self.nar_hash, None)
-        if self._means.live.get(self.nar_hash) is self:
-            del self._means.live[self.nar_hash]
+        self._means.opened.pop(self.key, None)
+        if self._means.live.get(self.key) is self:
+            del self._means.live[self.key]
 
     def close(self) -> None:
         """Let go of the descriptors; threads that read keep theirs, the next ``read`` opens them again."""
@@ -277,17 +277,17 @@ class CachedNar:
         """Give the descriptors, opened again if they were closed; None if this is retired or the files are gone."""
         if self._file is None and not self.retired:
             try:
-                file, _ = NarFile.open(self._means.places, self.nar_hash)
+                file, _ = NarFile.open(self._means.places, self.key)
             except (FileNotFoundError, FormatError) as error:
                 self._doubt(range(self._layout.grid.count), str(error))
                 self.drop()
                 return None
             except OSError as error:  # no more descriptors, for example: what is on disk may be good
-                _log.warning("cache: %s: %s; fetching again", base32.encode(self.nar_hash), error)
+                _log.warning("cache: %s: %s; fetching again", base32.encode(self.key), error)
                 self.retire()
                 return None
             self._file = file
-            self._means.opened[self.nar_hash] = self
+            self._means.opened[self.key] = self
         return self._file
 
     def _generation(self, chunks: range) -> tuple[int, ...]:
@@ -295,4 +295,4 @@ class CachedNar:
 
     def _grow(self, chunk: int, sign: int) -> None:
         segment = chunk // self._layout.segment_chunks
-        self._means.catalog.grow(self.nar_hash, segment, sign * self._layout.grid.span(chunk).length)
+        self._means.catalog.grow(self.key, segment, sign * self._layout.grid.span(chunk).length)

@@ -3,6 +3,8 @@
 What ``flush`` has not written yet is lost by a kill: some recency, narinfos that will be asked for again, and sizes of
 chunks that are put right when their NAR is next opened. Nothing that a read relies on.
 
+``nar_hash`` is in catalog and budget the key of a NAR (``key``), which is its NarHash in the domain of most.
+
 A catalog that cannot be read is moved aside and begun anew, once, with a warning. The NARs are still there, found by
 their names and recorded again when they are next opened; the budget does not know of the others until then.
 """
@@ -113,7 +115,7 @@ class Catalog:
     # Narinfos and roots.
 
     def narinfo(self, lake: str, hash_part: str) -> StoredNarInfo | None:
-        """Give the narinfo that ``lake`` (its URL) had for a store path, as it was kept: 0.2 µs hot, else 15."""
+        """Give the narinfo that ``lake`` (its identity) had for a store path, as it was kept: 0.2 µs hot, else 15."""
         key = (lake, hash_part)
         if (stored := self._narinfos.get(key)) is None:
             try:

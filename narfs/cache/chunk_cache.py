@@ -21,6 +21,7 @@ from narfs.cache.draft import Draft
 from narfs.cache.eviction import Evictor
 from narfs.cache.health import Health
 from narfs.cache.holder import Holder
+from narfs.cache.key import key_of
 from narfs.cache.layout import ABSENT, CHECKED, Layout
 from narfs.cache.means import CacheStatistics, Means
 from narfs.cache.nar_file import Loaded, install, load
@@ -136,29 +137,26 @@ class ChunkCache:
 
     # NARs that are there.
 
-    def nar(self, nar_hash: bytes) -> CachedNar | None:
+    def nar(self, nar_hash: bytes, domain: bytes = b"") -> CachedNar | None:
         """Give a NAR whose index is here, whatever chunks are: the same object as long as somebody holds it.
 
         Not a checkpoint. Reads the disk if it was not open: 0.2 ms for a small NAR, 0.8 ms more for each MiB of index.
         ``load`` does not keep the loop from other work meanwhile.
         """
-        if self._closed:
-            return None
-        if (live := self._means.live.get(nar_hash)) is not None:
-            return live
-        return self._publish(nar_hash, self._load(nar_hash))
+        return self._nar(key_of(nar_hash, domain), nar_hash)
 
-    async def load(self, nar_hash: bytes) -> CachedNar | None:
+    async def load(self, nar_hash: bytes, domain: bytes = b"") -> CachedNar | None:
         """Give what ``nar`` gives, but read the disk in a thread."""
-        if not self._closed and nar_hash not in self._means.live:
-            before, changing = self._means.counters.files_changed, nar_hash in self._means.changing
+        key = key_of(nar_hash, domain)
+        if not self._closed and key not in self._means.live:
+            before, changing = self._means.counters.files_changed, key in self._means.changing
             loaded = await trio.to_thread.run_sync(
-                self._load, nar_hash, limiter=self._means.threads, abandon_on_cancel=True
+                self._load, key, nar_hash, limiter=self._means.threads, abandon_on_cancel=True
             )
             unchanged = before == self._means.counters.files_changed and not changing
-            if unchanged and not self._closed and nar_hash not in self._means.live:
-                return self._publish(nar_hash, loaded)
-        return self.nar(nar_hash)
+            if unchanged and not self._closed and key not in self._means.live:
+                return self._publish(key, loaded)
+        return self._nar(key, nar_hash)
 
     # NARs that come.
 
@@ -169,7 +167,7 @@ class ChunkCache:
         except OSError:
             return False
 
-    async def begin(self, nar_hash: bytes, nar_size: int) -> Draft:
+    async def begin(self, nar_hash: bytes, nar_size: int, domain: bytes = b"") -> Draft:
         """Make room for a NAR that is about to pass: CacheUnusable if there is none or the disk fails.
 
         One NAR may exceed the budget by itself; the space that is kept free is never touched.
@@ -181,7 +179,7 @@ class ChunkCache:
             )
         await self._evictor.make_room(nar_size, oversize=True)
         try:
-            return Draft(self, self._means, nar_hash, nar_size)
+            return Draft(self, self._means, nar_hash, nar_size, key_of(nar_hash, domain))
         except OSError as error:
             raise self._means.health.failed(error) from error
 
@@ -192,42 +190,47 @@ class ChunkCache:
         self._require()
         if not draft.is_complete():
             raise CacheUnusable(f"draft {draft.path.name} is not complete")
-        return await self._install(index, random_access=random_access, contents=draft)
+        return await self._install(draft.key, index, random_access=random_access, contents=draft)
 
-    async def keep_index(self, index: NarIndex, *, random_access: bool = False) -> CachedNar:
+    async def keep_index(self, index: NarIndex, domain: bytes = b"", *, random_access: bool = False) -> CachedNar:
         """Keep an index without contents; chunks may come by ``CachedNar.write``. CacheUnusable.
 
         What is known of this NAR already stays as it is, unless it was only vouched for and this is made from the NAR.
         """
-        if (known := await self.load(index.nar_hash)) is not None and _stays(known.index, index):
+        if (known := await self.load(index.nar_hash, domain)) is not None and _stays(known.index, index):
             return known
         self._require()
-        return await self._install(index, random_access=random_access, contents=None)
+        key = key_of(index.nar_hash, domain)
+        return await self._install(key, index, random_access=random_access, contents=None)
 
-    async def _install(self, index: NarIndex, *, random_access: bool, contents: Draft | None) -> CachedNar:
+    async def _install(self, key: bytes, index: NarIndex, *, random_access: bool, contents: Draft | None) -> CachedNar:
         means = self._means
-        layout = Layout.of(index.nar_hash, index.grid, random_access=random_access or index.frames is not None)
+        layout = Layout.of(key, index.grid, random_access=random_access or index.frames is not None)
         states = bytearray([ABSENT if contents is None else CHECKED]) * layout.grid.count
         data = index.to_bytes()
         async with self._evictor.turn:
-            if contents is None and (known := self.nar(index.nar_hash)) is not None and _stays(known.index, index):
+            if (
+                contents is None
+                and (known := self._nar(key, index.nar_hash)) is not None
+                and _stays(known.index, index)
+            ):
                 return known  # somebody else was first
-            self._retire(index.nar_hash)
-            self._record(index.nar_hash, layout.bytes_by_segment(states), layout.map_bytes + len(data))
+            self._retire(key)
+            self._record(key, layout.bytes_by_segment(states), layout.map_bytes + len(data))
             # From here nobody opens the files that are about to be replaced.
-            means.changing[index.nar_hash] = {INDEX}
+            means.changing[key] = {INDEX}
             try:
                 # Recorded before it is there: killed in between, the files are known, and removed by eviction.
                 await self.catalog.flush()
                 path = None if contents is None else contents.path
                 file = await trio.to_thread.run_sync(install, means.places, layout, data, path)
             except BaseException as error:
-                means.move_out(index.nar_hash)
+                means.move_out(key)
                 if isinstance(error, OSError):
                     raise means.health.failed(error) from error
                 raise
             finally:
-                del means.changing[index.nar_hash]
+                del means.changing[key]
             means.counters.files_changed += 1
             means.health.worked()
             return self._adopt(CachedNar(means, index, file, states, self._evictor.make_room_for_chunk))
@@ -239,52 +242,59 @@ class ChunkCache:
             raise CacheUnusable(f"cache {self._means.places.directory} is closed")
         self._means.health.require()
 
-    def _load(self, nar_hash: bytes) -> Loaded | FormatError | OSError | None:
+    def _nar(self, key: bytes, nar_hash: bytes) -> CachedNar | None:
+        if self._closed:
+            return None
+        if (live := self._means.live.get(key)) is not None:
+            return live
+        return self._publish(key, self._load(key, nar_hash))
+
+    def _load(self, key: bytes, nar_hash: bytes) -> Loaded | FormatError | OSError | None:
         try:
-            return load(self._means.places, nar_hash)
+            return load(self._means.places, key, nar_hash)
         except (FormatError, OSError) as error:
             return error
 
-    def _publish(self, nar_hash: bytes, loaded: Loaded | FormatError | OSError | None) -> CachedNar | None:
+    def _publish(self, key: bytes, loaded: Loaded | FormatError | OSError | None) -> CachedNar | None:
         if loaded is None:
             return None
-        changing = self._means.changing.get(nar_hash, set())
+        changing = self._means.changing.get(key, set())
         if INDEX in changing:
             return None
         if not isinstance(loaded, Loaded):
-            _log.warning("cache: %s: %s; fetching again", base32.encode(nar_hash), loaded)
+            _log.warning("cache: %s: %s; fetching again", base32.encode(key), loaded)
             if not changing and isinstance(loaded, (FormatError, FileNotFoundError)):
-                self._means.move_out(nar_hash)
+                self._means.move_out(key)
             return None
         nar = CachedNar(self._means, loaded.index, loaded.file, loaded.states, self._evictor.make_room_for_chunk)
-        if nar_hash not in self._recorded and not changing:
+        if key not in self._recorded and not changing:
             self._reconcile(loaded)
         nar.forget(changing)
         return self._adopt(nar)
 
     def _reconcile(self, loaded: Loaded) -> None:
         """Record what a NAR takes on disk, if a kill or a new catalog made that unknown."""
-        nar_hash = loaded.index.nar_hash
+        key = loaded.file.layout.key
         sizes = loaded.file.layout.bytes_by_segment(loaded.states)
         rest = max(loaded.allocated_bytes - sum(sizes.values()), loaded.file.layout.map_bytes)
-        if abs(self.catalog.size_of(nar_hash) - sum(sizes.values()) - rest) > loaded.file.layout.grid.chunk_bytes:
-            self._record(nar_hash, sizes, rest)
-        self._recorded.add(nar_hash)
+        if abs(self.catalog.size_of(key) - sum(sizes.values()) - rest) > loaded.file.layout.grid.chunk_bytes:
+            self._record(key, sizes, rest)
+        self._recorded.add(key)
 
-    def _record(self, nar_hash: bytes, sizes: dict[int, int], index_bytes: int) -> None:
-        self.catalog.forget_nar(nar_hash)
+    def _record(self, key: bytes, sizes: dict[int, int], index_bytes: int) -> None:
+        self.catalog.forget_nar(key)
         for segment, size in (*sizes.items(), (INDEX, index_bytes)):
-            self.catalog.grow(nar_hash, segment, size)
-        self._recorded.add(nar_hash)
+            self.catalog.grow(key, segment, size)
+        self._recorded.add(key)
 
     def _adopt(self, nar: CachedNar) -> CachedNar:
-        self._retire(nar.nar_hash)
-        self._means.live[nar.nar_hash] = nar
-        self._means.opened[nar.nar_hash] = nar
+        self._retire(nar.key)
+        self._means.live[nar.key] = nar
+        self._means.opened[nar.key] = nar
         return nar
 
-    def _retire(self, nar_hash: bytes) -> None:
-        if (live := self._means.live.get(nar_hash)) is not None:
+    def _retire(self, key: bytes) -> None:
+        if (live := self._means.live.get(key)) is not None:
             live.retire()
 
     async def _keep_house(self) -> None:

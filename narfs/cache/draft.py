@@ -29,10 +29,11 @@ if TYPE_CHECKING:
 class Draft:
     """An empty file at ``path`` to be filled. Ends with ``commit`` or ``discard``; leaving ``with`` discards."""
 
-    def __init__(self, cache: ChunkCache, means: Means, nar_hash: bytes, nar_size: int) -> None:
+    def __init__(self, cache: ChunkCache, means: Means, nar_hash: bytes, nar_size: int, key: bytes) -> None:
         self.nar_hash = nar_hash
         self.nar_size = nar_size
-        self.path: Path = means.places.new_scratch(nar_hash)
+        self.key = key
+        self.path: Path = means.places.new_scratch(key)
         self._cache = cache
         self._means = means
         self._file: Descriptor | None = Descriptor(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)

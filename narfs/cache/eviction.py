@@ -77,10 +77,10 @@ class Evictor:
         except OSError as error:
             raise self._means.health.failed(error) from error
 
-    async def make_room_for_chunk(self, nar_hash: bytes, segment: int, incoming: int) -> None:
+    async def make_room_for_chunk(self, key: bytes, segment: int, incoming: int) -> None:
         """Do what ``make_room`` does, for bytes of one segment: if that is being punched, wait until it was."""
         await self.make_room(incoming)
-        while segment in self._means.changing.get(nar_hash, ()):
+        while segment in self._means.changing.get(key, ()):
             async with self.turn:
                 pass
             await self.make_room(incoming)
@@ -94,14 +94,14 @@ class Evictor:
         by_nar: dict[bytes, dict[int, int]] = {}
         for unit in units:
             by_nar.setdefault(unit.nar_hash, {})[unit.segment] = unit.size
-        for nar_hash, sizes in by_nar.items():
-            if self._forget(nar_hash, set(sizes)):
-                await self._evict_files(nar_hash, set(sizes))
+        for key, sizes in by_nar.items():
+            if self._forget(key, set(sizes)):
+                await self._evict_files(key, set(sizes))
                 self._means.counters.evicted_bytes += sum(sizes.values())
 
-    def _forget(self, nar_hash: bytes, segments: set[int]) -> bool:
+    def _forget(self, key: bytes, segments: set[int]) -> bool:
         """Forget segments on the loop unless one was pinned since the choice; INDEX means the whole NAR."""
-        live = self._means.live.get(nar_hash)
+        live = self._means.live.get(key)
         if live is None:
             return True
         if any(segment in segments for _, segment in live.pinned_units()):
@@ -112,31 +112,31 @@ class Evictor:
             live.forget(segments)
         return True
 
-    async def _evict_files(self, nar_hash: bytes, segments: set[int]) -> None:
-        self._means.changing[nar_hash] = segments
+    async def _evict_files(self, key: bytes, segments: set[int]) -> None:
+        self._means.changing[key] = segments
         self._means.counters.files_changed += 1
         try:
-            whole = await trio.to_thread.run_sync(self._evict_in_thread, nar_hash, segments)
+            whole = await trio.to_thread.run_sync(self._evict_in_thread, key, segments)
         finally:
-            del self._means.changing[nar_hash]
+            del self._means.changing[key]
         if whole:
-            if (live := self._means.live.get(nar_hash)) is not None:
+            if (live := self._means.live.get(key)) is not None:
                 live.retire()
-            self._means.catalog.forget_nar(nar_hash)
+            self._means.catalog.forget_nar(key)
         else:
             for segment in segments:
-                self._means.catalog.forget_unit(nar_hash, segment)
+                self._means.catalog.forget_unit(key, segment)
 
-    def _evict_in_thread(self, nar_hash: bytes, segments: set[int]) -> bool:
+    def _evict_in_thread(self, key: bytes, segments: set[int]) -> bool:
         """Evict; give whether the whole NAR went: as asked, or because segments of it could not be punched."""
         places = self._means.places
         if INDEX not in segments:
             try:
-                file, _ = NarFile.open(places, nar_hash)
+                file, _ = NarFile.open(places, key)
                 file.evict(segments)
             except (OSError, FormatError):
                 pass
             else:
                 return False
-        remove(places, nar_hash)
+        remove(places, key)
         return True

@@ -39,17 +39,17 @@ HEADER_BYTES: Final = _FIELDS.size + _CHECK.size
 class Layout(NamedTuple):
     """The cuts of one NAR."""
 
-    nar_hash: bytes
+    key: bytes
     grid: ChunkGrid
     segment_chunks: int
 
     @classmethod
-    def of(cls, nar_hash: bytes, grid: ChunkGrid, *, random_access: bool) -> Layout:
+    def of(cls, key: bytes, grid: ChunkGrid, *, random_access: bool) -> Layout:
         """Decide how large the segments are."""
         whole = max(1, grid.count)
         if not random_access:
-            return cls(nar_hash, grid, whole)
-        return cls(nar_hash, grid, min(whole, max(1, SEGMENT_BYTES * whole // max(1, grid.nar_size))))
+            return cls(key, grid, whole)
+        return cls(key, grid, min(whole, max(1, SEGMENT_BYTES * whole // max(1, grid.nar_size))))
 
     @property
     def segments(self) -> int:
@@ -95,7 +95,7 @@ class Layout(NamedTuple):
         grid = self.grid
         cuts = b"" if grid.cuts is None else grid.cuts.tobytes()
         sizes = (grid.nar_size, self.segment_chunks, len(cuts) // _CUT_BYTES)
-        header = _FIELDS.pack(_MAGIC, _VERSION, grid.chunk_bytes, self.nar_hash, *sizes) + cuts
+        header = _FIELDS.pack(_MAGIC, _VERSION, grid.chunk_bytes, self.key, *sizes) + cuts
         return header + _CHECK.pack(zlib.crc32(header))
 
     @classmethod
@@ -103,7 +103,7 @@ class Layout(NamedTuple):
         """Read the header at the beginning of ``data``; FormatError for anything else than what ``to_bytes`` writes."""
         if len(data) < HEADER_BYTES:
             raise _mismatch(len(data), f"{HEADER_BYTES} bytes of header", f"{len(data)} bytes")
-        magic, version, chunk_bytes, nar_hash, nar_size, segment_chunks, cut_count = _FIELDS.unpack_from(data)
+        magic, version, chunk_bytes, key, nar_size, segment_chunks, cut_count = _FIELDS.unpack_from(data)
         if (magic, version) != (_MAGIC, _VERSION):
             raise _mismatch(0, f"{_MAGIC!r} version {_VERSION}", f"{magic!r} version {version}")
         end = _FIELDS.size + _CUT_BYTES * cut_count
@@ -114,7 +114,7 @@ class Layout(NamedTuple):
         if not chunk_bytes or not segment_chunks:
             raise _mismatch(_FIELDS.size, "chunks and segments of some size", "0")
         cuts = array("Q", data[_FIELDS.size : end]) if cut_count else None
-        return cls(nar_hash, ChunkGrid(nar_size, chunk_bytes, cuts), segment_chunks)
+        return cls(key, ChunkGrid(nar_size, chunk_bytes, cuts), segment_chunks)
 
 
 def _mismatch(offset: int, expected: str, found: str) -> FormatError:

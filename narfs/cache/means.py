@@ -70,15 +70,15 @@ class Means:
     doomed: list[Path] = field(default_factory=list)
     """Files in ``scratch`` that are to be removed; a gigabyte takes a disk longer than a loop should wait."""
     changing: dict[bytes, set[int]] = field(default_factory=dict)
-    """Segments that a thread is punching now, by NarHash; INDEX among them: all files of the NAR are being replaced."""
+    """Segments that a thread is punching now, by key; INDEX among them: all files of the NAR are being replaced."""
     counters: Counters = field(default_factory=Counters)
 
-    def move_out(self, nar_hash: bytes) -> None:
+    def move_out(self, key: bytes) -> None:
         """Take a NAR out of the cache at once; its blocks are given back soon. Does not wait: four renames, 40 µs."""
-        self.catalog.forget_nar(nar_hash)
+        self.catalog.forget_nar(key)
         self.counters.files_changed += 1
-        for path in self.places.of(nar_hash):
-            doomed = self.places.new_scratch(nar_hash)
+        for path in self.places.of(key):
+            doomed = self.places.new_scratch(key)
             try:
                 path.rename(doomed)
             except FileNotFoundError:

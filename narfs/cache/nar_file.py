@@ -55,16 +55,16 @@ class NarFile:
         self._map = presence
 
     @classmethod
-    def open(cls, places: Places, nar_hash: bytes) -> tuple[NarFile, bytearray]:
+    def open(cls, places: Places, key: bytes) -> tuple[NarFile, bytearray]:
         """Open what is there, and give the state of each chunk too: OSError, FormatError."""
-        presence = _open_to_write(places.map(nar_hash))
+        presence = _open_to_write(places.map(key))
         data = presence.read(0, os.fstat(presence.fd).st_size)
         layout = Layout.from_bytes(data)
-        if layout.nar_hash != nar_hash:
-            raise _damaged("map", f"NarHash {nar_hash.hex()}", layout.nar_hash.hex())
+        if layout.key != key:
+            raise _damaged("map", f"key {key.hex()}", layout.key.hex())
         if len(data) != layout.map_bytes:
             raise _damaged("map", f"{layout.map_bytes} bytes", str(len(data)))
-        contents = _open_to_write(places.contents(nar_hash))
+        contents = _open_to_write(places.contents(key))
         size = os.fstat(contents.fd).st_size
         if size != layout.grid.nar_size:
             raise _damaged("contents", f"{layout.grid.nar_size} bytes", str(size))
@@ -125,19 +125,19 @@ class NarFile:
             self.contents.punch(start, end - start)
 
 
-def load(places: Places, nar_hash: bytes) -> Loaded | None:
+def load(places: Places, key: bytes, nar_hash: bytes) -> Loaded | None:
     """Open one NAR with its index; None if it is not there. OSError; FormatError if what is there is no good."""
     try:
-        buffer = _look_at(places.index(nar_hash))
+        buffer = _look_at(places.index(key))
     except FileNotFoundError:
         return None
     index = NarIndex.from_bytes(buffer)
     if index.nar_hash != nar_hash:
         raise _damaged("index", f"NarHash {nar_hash.hex()}", index.nar_hash.hex())
-    file, states = NarFile.open(places, nar_hash)
+    file, states = NarFile.open(places, key)
     if file.layout.grid != index.grid:
         raise _damaged("map", f"the chunks of its index, {index.grid}", str(file.layout.grid))
-    part = places.part(nar_hash)
+    part = places.part(key)
     beside = len(buffer) + file.layout.map_bytes + (part.stat().st_size if part.exists() else 0)
     return Loaded(index, file, states, file.contents.allocated_bytes() + beside)
 
@@ -148,25 +148,25 @@ def install(places: Places, layout: Layout, index: bytes, contents: Path | None)
     The index comes last: before it the rest is nothing, and is overwritten next time. Only the index must reach the
     disk itself, because it is not compared with anything from elsewhere; what the map claims is.
     """
-    for old in (places.index(layout.nar_hash), places.part(layout.nar_hash)):
+    for old in (places.index(layout.key), places.part(layout.key)):
         old.unlink(missing_ok=True)
     state = ABSENT if contents is None else PRESENT
-    replace_file(places.map(layout.nar_hash), layout.to_bytes() + bytes([state]) * layout.grid.count, durable=False)
-    place = places.contents(layout.nar_hash)
+    replace_file(places.map(layout.key), layout.to_bytes() + bytes([state]) * layout.grid.count, durable=False)
+    place = places.contents(layout.key)
     if contents is None:
         place.unlink(missing_ok=True)  # never truncated: somebody may still read the old one
         empty = Descriptor(place, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         os.ftruncate(empty.fd, layout.grid.nar_size)
     else:
         contents.rename(place)
-    replace_file(places.index(layout.nar_hash), index, durable=True)
-    file, _ = NarFile.open(places, layout.nar_hash)
+    replace_file(places.index(layout.key), index, durable=True)
+    file, _ = NarFile.open(places, layout.key)
     return file
 
 
-def remove(places: Places, nar_hash: bytes) -> None:
+def remove(places: Places, key: bytes) -> None:
     """Remove all of one NAR."""
-    for path in places.of(nar_hash):
+    for path in places.of(key):
         path.unlink(missing_ok=True)
 
 

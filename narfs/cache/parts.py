@@ -34,10 +34,10 @@ class Parts:
     def __init__(self, means: Means) -> None:
         self._means = means
 
-    def load(self, nar_hash: bytes, key: bytes, lot: Lot) -> memoryview | None:
+    def load(self, nar_key: bytes, key: bytes, lot: Lot) -> memoryview | None:
         """Give the part for ``lot``, if there is one and it is good. Blocks: 30 µs, and 1 ms for each MB."""
         try:
-            data = self._means.places.part(nar_hash).read_bytes()
+            data = self._means.places.part(nar_key).read_bytes()
         except OSError:
             return None
         part = memoryview(data)[_HEADER.size :]
@@ -45,22 +45,22 @@ class Parts:
             return part
         return None
 
-    async def keep(self, nar_hash: bytes, key: bytes, lot: Lot, part: bytes) -> None:
+    async def keep(self, nar_key: bytes, key: bytes, lot: Lot, part: bytes) -> None:
         """Keep a part, if its NAR is in the cache and the disk takes it."""
         means = self._means
-        nar = means.live.get(nar_hash)
-        if nar is None or nar.retired or nar_hash in means.changing or not means.health.usable:
+        nar = means.live.get(nar_key)
+        if nar is None or nar.retired or nar_key in means.changing or not means.health.usable:
             return
         data = _header(key, lot, part) + part
-        path = means.places.part(nar_hash)
+        path = means.places.part(nar_key)
         try:
             await trio.to_thread.run_sync(lambda: replace_file(path, data, durable=False), limiter=means.threads)
-            if means.live.get(nar_hash) is not nar:  # evicted meanwhile, and this came too late to go with it
+            if means.live.get(nar_key) is not nar:  # evicted meanwhile, and this came too late to go with it
                 await trio.to_thread.run_sync(path.unlink, True, limiter=means.threads)
             else:
-                means.catalog.grow(nar_hash, INDEX, len(data))
+                means.catalog.grow(nar_key, INDEX, len(data))
         except OSError as error:
-            _log.debug("cache: part of %s: %s", base32.encode(nar_hash), error)
+            _log.debug("cache: part of %s: %s", base32.encode(nar_key), error)
 
 
 def _header(key: bytes, lot: Lot, part: bytes | memoryview) -> bytes:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Places:
-    """The paths of one cache directory. NARs are spread over 1024 folders by the first two digits of their NarHash."""
+    """The paths of one cache directory. NARs are spread over 1024 folders by the first two digits of their keys."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -22,30 +22,30 @@ class Places:
         self.scratch = directory / "scratch"
         self._numbers = count()
 
-    def contents(self, nar_hash: bytes) -> Path:
+    def contents(self, key: bytes) -> Path:
         """Where the NAR with holes is."""
-        return self._of(nar_hash, ".nar")
+        return self._of(key, ".nar")
 
-    def map(self, nar_hash: bytes) -> Path:
+    def map(self, key: bytes) -> Path:
         """Where it says which chunks are there."""
-        return self._of(nar_hash, ".map")
+        return self._of(key, ".map")
 
-    def index(self, nar_hash: bytes) -> Path:
+    def index(self, key: bytes) -> Path:
         """Where the NarIndex is."""
-        return self._of(nar_hash, ".index")
+        return self._of(key, ".index")
 
-    def part(self, nar_hash: bytes) -> Path:
+    def part(self, key: bytes) -> Path:
         """Where its part of EROFS images is, if one was made."""
-        return self._of(nar_hash, ".part")
+        return self._of(key, ".part")
 
-    def of(self, nar_hash: bytes) -> tuple[Path, ...]:
+    def of(self, key: bytes) -> tuple[Path, ...]:
         """All of one NAR; the index, without which the rest is nothing, first."""
-        return self.index(nar_hash), self.map(nar_hash), self.contents(nar_hash), self.part(nar_hash)
+        return self.index(key), self.map(key), self.contents(key), self.part(key)
 
-    def new_scratch(self, nar_hash: bytes) -> Path:
+    def new_scratch(self, key: bytes) -> Path:
         """Give a name in ``scratch`` that nothing has had since the cache was opened."""
-        return self.scratch / f"{base32.encode(nar_hash)}.{next(self._numbers)}"
+        return self.scratch / f"{base32.encode(key)}.{next(self._numbers)}"
 
-    def _of(self, nar_hash: bytes, suffix: str) -> Path:
-        name = base32.encode(nar_hash)
+    def _of(self, key: bytes, suffix: str) -> Path:
+        name = base32.encode(key)
         return self.nars / name[:2] / (name + suffix)

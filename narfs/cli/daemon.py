@@ -60,7 +60,7 @@ def view() -> None:
 
 _NAME = click.argument("name")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-_OWN = ("store", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline", "frontend")
+_OWN = ("store", "index-stores", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline", "frontend")
 
 
 @view.command(

@@ -39,6 +39,13 @@ _SETTINGS = {
         help="A binary cache: file:///…, http(s)://… or a directory; may be given several times."
         " [default: substituters of nix.conf]",
     ),
+    "index-stores": click.option(
+        "--index-store",
+        "index_stores",
+        multiple=True,
+        metavar="URL",
+        help="A store with sealed indexes of the others' paths, made by narfs seal --index-to; repeatable.",
+    ),
     "trusted-public-keys": click.option(
         "--trusted-public-keys",
         metavar="KEYS",
@@ -83,7 +90,16 @@ _CONFIG_FILE = click.option(
 
 ASKING = ("store", "trusted-public-keys", "cache-dir")
 """Keys of a command that reads narinfos only."""
-READING = ("store", "trusted-public-keys", "trusted-index-keys", "verify", "cache-dir", "cache-size", "keep-free")
+READING = (
+    "store",
+    "index-stores",
+    "trusted-public-keys",
+    "trusted-index-keys",
+    "verify",
+    "cache-dir",
+    "cache-size",
+    "keep-free",
+)
 """Keys of a command that reads contents, and keeps them."""
 SERVING = (*READING, "read-deadline")
 """Keys of a command that mounts."""

@@ -28,7 +28,9 @@ Examples:
 \b
 Trees of one push may mention each other; what mentions is a reference. What the store has is not sent again.""",
 )
-@click.option("--to", "target", required=True, metavar="URL", help="The store that is written: file:///…, http(s)://….")
+@click.option(
+    "--to", "target", required=True, metavar="URL", help="The store that is written: file:///…, http(s)://…, s3://…."
+)
 @click.option(
     "--secret-key-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -104,4 +106,5 @@ def _print(report: PushReport, *, as_json: bool) -> None:
     for root in report.roots:
         click.echo(root.path)
     if mute := [one.path.path for one in report.paths if not one.vouched_for]:
-        click.echo(f"narfs: nobody will trust {', '.join(mute)}: give --secret-key-file", err=True)
+        others = f" and {len(mute) - 1} more" if mute[1:] else ""
+        click.echo(f"narfs: nobody will trust {mute[0]}{others}: give --secret-key-file", err=True)

@@ -50,7 +50,7 @@ def _daemon_rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [_process(told["daemon"]), *_sums(told["summary"])]
     rows += _cache(told["cache"], told["daemon"]["cache_dir"])
     for session in told["sessions"]:
-        rows += _stores(session["lakes"])
+        rows += _stores(session)
     for view in told["views"]:
         paths = f"{_counted(view['paths'], 'path')}, {view['frontend']}, at {view['directory']}"
         rows.append(("view", f"{view['name']}: {paths}"))
@@ -68,7 +68,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
         *_sums(told["summary"]),
         ("passes", passes),
         *_cache(told["cache"], mount["cache_dir"]),
-        *_stores(told["lakes"]),
+        *_stores(told),
     ]
 
 
@@ -99,14 +99,15 @@ def _cache(cache: dict[str, Any] | None, directory: str | None) -> list[tuple[st
     return [("cache", used), ("", str(directory))]
 
 
-def _stores(lakes: dict[str, Any]) -> list[tuple[str, str]]:
+def _stores(told: dict[str, Any]) -> list[tuple[str, str]]:
     from narfs.daemon.sizes import in_words
 
     rows = []
-    for url, lake in lakes["lakes"].items():
-        rest = ", resting" if url in lakes["resting"] else ""
-        requests = _counted(lake["requests_total"], "request")
-        rows.append(("store", f"{url}: {in_words(lake['received_bytes_total'])}, {requests}{rest}"))
+    for kind, lakes in (("store", told["lakes"]), ("indexes", told["index_stores"])):
+        for url, lake in lakes["lakes"].items():
+            rest = ", resting" if url in lakes["resting"] else ""
+            requests = _counted(lake["requests_total"], "request")
+            rows.append((kind, f"{url}: {in_words(lake['received_bytes_total'])}, {requests}{rest}"))
     return rows
 
 

@@ -6,6 +6,7 @@ sources         where a Config comes from: nix.conf, narfs's TOML file, the comm
 selection       which store paths somebody means, as a person writes them
 directories     where a user's sockets, logs and cache live
 event_loop      one asynchronous function from start to end, one failure
+domains         which Views may find in the cache what others have fetched
 session         lakes, cache and Store of a Config, opened and closed in order
 readiness       how a child tells its parent (or systemd) that it serves, or why it does not
 serving         one View on one mountpoint, from open lakes to clean unmount

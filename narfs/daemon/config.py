@@ -16,6 +16,7 @@ from narfs.daemon.sizes import Size
 from narfs.engine.trust import Verify
 from narfs.errors import NarfsError, UsageError
 from narfs.formats.signature import CACHE_NIXOS_ORG_KEY, PublicKeys
+from narfs.lake.settings import LakeSettings
 from narfs.lake.store_url import StoreUrl
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Config:
     cache_dir: Path
     store: tuple[str, ...] = ("https://cache.nixos.org",)
     """Lakes, as Nix writes them; asked by Priority, then in this order."""
+    index_stores: tuple[str, ...] = ()
+    """Lakes that are asked for the sealed indexes of paths that others have, in this order."""
     trusted_public_keys: PublicKeys = field(default=PublicKeys((CACHE_NIXOS_ORG_KEY,)))
     trusted_index_keys: PublicKeys = field(default=PublicKeys())
     """Keys whose sealed indexes count; of nobody by default."""
@@ -59,6 +62,16 @@ class Config:
     """How long a store path's absence is believed in an open View."""
     netrc_file: Path | None = None
     ssl_cert_file: Path | None = None
+
+    @property
+    def lake_settings(self) -> LakeSettings:
+        """What of it the stores are asked with."""
+        return LakeSettings(
+            stall_deadline_s=self.stall_deadline_s,
+            negative_ttl_s=self.negative_ttl_s,
+            netrc_file=self.netrc_file,
+            ssl_cert_file=self.ssl_cert_file,
+        )
 
     def cache_bytes(self, disk_bytes: int) -> int:
         """Give the cache's budget on a disk of ``disk_bytes``."""
@@ -83,9 +96,13 @@ def _words(value: object) -> tuple[str, ...]:
 
 
 def _stores(value: object) -> tuple[str, ...]:
-    stores = _words(value)
-    if not stores:
+    if not (stores := _index_stores(value)):
         raise ValueError("at least one store URL")
+    return stores
+
+
+def _index_stores(value: object) -> tuple[str, ...]:
+    stores = _words(value)
     for store in stores:
         StoreUrl.parse(store)
     return stores
@@ -134,6 +151,7 @@ def _seconds(value: object) -> float:
 KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "cache-dir": ("cache_dir", _path),
     "store": ("store", _stores),
+    "index-stores": ("index_stores", _index_stores),
     "trusted-public-keys": ("trusted_public_keys", _public_keys),
     "trusted-index-keys": ("trusted_index_keys", _public_keys),
     "verify": ("verify", _verify),

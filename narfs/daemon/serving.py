@@ -111,7 +111,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
             session.store.warm_up()
             # A store that is for another directory is refused now, not at the first lookup; a dead one must not delay.
             with trio.move_on_after(task.config.root_lookup_deadline_s):
-                await session.lakes.introduce()
+                await session.introduce()
             members = await session.members(task.selection) if task.selection.closed else None
             view = await _view(session, members)
             known = OpenSet(session.store) if members is None else ClosedSet(member.narinfo for member in members)
@@ -158,7 +158,9 @@ async def serve(task: Task, announcer: Announcer) -> None:
 def _warnings(session: Session) -> list[str]:
     """Say what is tolerated, but should not have to be looked up in the log by whoever has just mounted."""
     warnings = [
-        f"{trouble}; it is asked again when needed" for lake in session.lakes.lakes if (trouble := lake.trouble)
+        f"{trouble}; it is asked again when needed"
+        for lake in (*session.lakes.lakes, *session.index_lakes.lakes)
+        if (trouble := lake.trouble)
     ]
     for warning in warnings:
         log.warning("%s", warning)

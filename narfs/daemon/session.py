@@ -12,12 +12,13 @@ import trio
 
 from narfs.cache.chunk_cache import ChunkCache
 from narfs.cache.lots import Lots
+from narfs.daemon.domains import Domains, identities
 from narfs.daemon.event_loop import most_telling
 from narfs.engine.closure import describe_all
 from narfs.engine.store import open_store, open_workers
 from narfs.engine.trust import TrustPolicy
-from narfs.errors import CacheHeld, CacheUnusable
-from narfs.lake.settings import LakeSettings
+from narfs.errors import CacheHeld, CacheUnusable, Unavailable
+from narfs.lake.index_stores import IndexStores
 from narfs.lake.upstreams import open_lakes
 
 if TYPE_CHECKING:
@@ -51,14 +52,27 @@ class Session:
     """What serves, open."""
 
     config: Config
+    domains: Domains
     household: Household
     lakes: Upstreams
+    index_lakes: Upstreams
     store: Store
 
     @property
     def cache(self) -> ChunkCache | None:
         """The household's."""
         return self.household.cache
+
+    @property
+    def index_stores(self) -> IndexStores:
+        """The store's."""
+        return self.store.means.index_stores
+
+    async def introduce(self) -> None:
+        """Let all stores say who they are; UsageError if one is for another store directory. One may be down."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.lakes.introduce)
+            nursery.start_soon(self.index_lakes.introduce)
 
     async def describe(self, name: PathName) -> Described:
         """Give the trusted narinfo of what somebody named."""
@@ -89,20 +103,26 @@ async def open_household(config: Config, *, if_held: Literal["refuse", "uncached
 
 
 @asynccontextmanager
-async def open_session_in(household: Household, config: Config) -> AsyncIterator[Session]:
-    """Open the lakes of ``config``, and a Store over them."""
-    settings = LakeSettings(
-        stall_deadline_s=config.stall_deadline_s,
-        negative_ttl_s=config.negative_ttl_s,
-        netrc_file=config.netrc_file,
-        ssl_cert_file=config.ssl_cert_file,
-    )
+async def open_session_in(
+    household: Household, config: Config, domains: Domains | None = None
+) -> AsyncIterator[Session]:
+    """Open the lakes of ``config``, and a Store over them; without ``domains`` they are the process's own."""
+    domains, settings = domains or Domains.of(config, config), config.lake_settings
     trust = TrustPolicy(config.trusted_public_keys, config.verify, config.trusted_index_keys)
     async with (
-        open_lakes(config.store, settings) as lakes,
-        open_store(lakes, household.cache, trust, household.workers) as store,
+        open_lakes(config.store, settings, domains.domains) as lakes,
+        open_lakes(config.index_stores, settings) as index_lakes,
+        open_store(
+            lakes,
+            household.cache,
+            trust,
+            household.workers,
+            index_stores=IndexStores(index_lakes.lakes, config.negative_ttl_s),
+        ) as store,
     ):
-        yield Session(config, household, lakes, store)
+        if identities(config) != domains.identities:  # a netrc file was written between two looks at it
+            raise Unavailable("the credentials of the stores changed while they were opened; try again")
+        yield Session(config, domains, household, lakes, index_lakes, store)
 
 
 @asynccontextmanager

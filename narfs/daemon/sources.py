@@ -42,7 +42,10 @@ def load(
     config = _from_nix(Config(cache_dir=cache_directory(environ)), environ, etc)
     if found := _toml_file(environ, file, etc):
         config = with_settings(config, _toml_settings(found), origin=str(found))
-    return with_settings(config, command_line, origin="command line")
+    config = with_settings(config, command_line, origin="command line")
+    if config.index_stores and not len(config.trusted_index_keys):
+        raise UsageError("index-stores: no index counts without trusted-index-keys: say whose are to be believed")
+    return config
 
 
 def _from_nix(config: Config, environ: Mapping[str, str], etc: Path) -> Config:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from narfs import __version__
+from narfs.lake.index_stores import IndexStoresStatistics
 from narfs.lake.store_url import StoreUrl
 from narfs.lake.upstreams import UpstreamsStatistics
 
@@ -84,6 +85,8 @@ class Status:
     cache: CacheStatistics | None
     lakes: UpstreamsStatistics
     """Each lake's own counts under its URL in ``lakes.lakes``."""
+    index_stores: IndexStoresStatistics
+    """The same of those that are only asked for sealed indexes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class SessionStatus:
     serves: Serves
     engine: StoreStatistics
     lakes: UpstreamsStatistics
+    index_stores: IndexStoresStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,7 @@ def take(task: Task, session: Session, view: View, handlers: Sequence[Handlers],
     """Ask every room."""
     requests = handlers[0].statistics() if handlers else None
     cache = None if session.cache is None else session.cache.statistics()
-    lakes = session.lakes.statistics()
+    lakes, index_stores = session.lakes.statistics(), session.index_stores.statistics()
     verified = sum(1 for attachment in view.attachments if attachment.accessor.listing is not None)
     mount = Mount(
         mountpoint=str(task.mountpoint),
@@ -143,11 +147,12 @@ def take(task: Task, session: Session, view: View, handlers: Sequence[Handlers],
     return Status(
         mount=mount,
         serves=_serves(session.config),
-        summary=summarize(requests, cache, [lakes]),
+        summary=summarize(requests, cache, [lakes, index_stores]),
         requests=requests,
         engine=session.store.statistics(),
         cache=cache,
         lakes=lakes,
+        index_stores=index_stores,
     )
 
 
@@ -161,13 +166,18 @@ def take_daemon(
     started: float,
 ) -> DaemonStatus:
     """Ask every room of a daemon."""
-    asked = [SessionStatus(_serves(one.config), one.store.statistics(), one.lakes.statistics()) for one in sessions]
+    asked = [
+        SessionStatus(
+            _serves(one.config), one.store.statistics(), one.lakes.statistics(), one.index_stores.statistics()
+        )
+        for one in sessions
+    ]
     cache = None if household.cache is None else household.cache.statistics()
     return DaemonStatus(
         daemon=Daemon(
             os.getpid(), __version__, round(time.time() - started, 3), None if cache is None else str(cache_dir)
         ),
-        summary=summarize(requests, cache, [one.lakes for one in asked]),
+        summary=summarize(requests, cache, [lakes for one in asked for lakes in (one.lakes, one.index_stores)]),
         views=tuple(views),
         requests=requests,
         sessions=tuple(asked),
@@ -176,7 +186,9 @@ def take_daemon(
 
 
 def summarize(
-    requests: MountStatistics | None, cache: CacheStatistics | None, lakes: Iterable[UpstreamsStatistics]
+    requests: MountStatistics | None,
+    cache: CacheStatistics | None,
+    lakes: Iterable[UpstreamsStatistics | IndexStoresStatistics],
 ) -> Summary:
     """Derive what people ask for."""
     transports = [transport for each in lakes for _, transport in each.lakes]
@@ -212,7 +224,7 @@ def _without_credentials(store: str) -> str:
 
 def as_json(value: Any) -> Any:
     """Turn frozen values into what JSON can hold, by their field names."""
-    if isinstance(value, UpstreamsStatistics):
+    if isinstance(value, UpstreamsStatistics | IndexStoresStatistics):
         return {**_fields(value), "lakes": {url: as_json(counts) for url, counts in value.lakes}}
     if dataclasses.is_dataclass(value):
         return _fields(value)

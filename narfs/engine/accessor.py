@@ -1,15 +1,8 @@
 """NarAccessor: the tree of one NAR, and read(NarOffset, length).
 
-Where the bytes come from, first match wins:
-
-1. the cache (``read_nowait``, then ``read`` for what must be read from disk or checked first);
-2. under progressive, the draft of the pass that is under way;
-3. ranges of the blob, if it is direct or framed and its index is known;
-4. a whole pass into the cache, also if a range was not what it should be;
-5. without a cache: the stream read again, checked against the index (``restream``).
-
-The index comes out of the cache, out of the lake if it is sealed there by a key that counts (asked for once, before
-anything else is), or out of the first pass.
+The index of the NAR comes out of the cache, out of a lake if it is sealed there by a key that counts (``unsealing``),
+or out of the first pass. From then on its bytes are the ``contents``'s to give; before, under progressive, the draft of
+the pass that is under way has them.
 
 What failed is not tried again for a while (``backoff``). Under progressive a mismatch is for ever, because somebody may
 have read the wrong bytes.
@@ -25,13 +18,13 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from narfs.engine.backoff import Backoff
+from narfs.engine.contents import Contents
 from narfs.engine.elsewhere import from_anywhere
-from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
+from narfs.engine.pages import Pages
 from narfs.engine.passes import Pass
 from narfs.engine.peek import peek
-from narfs.engine.ranges import has_ranges
-from narfs.engine.sealed import fetch_index
+from narfs.engine.unsealing import Unsealing
 from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable
 from narfs.formats.growing import PENDING, Pending
 from narfs.formats.listing import Kind
@@ -42,6 +35,7 @@ if TYPE_CHECKING:
 
     from narfs.cache.chunk_cache import CachedNar
     from narfs.engine.means import Described, Means
+    from narfs.engine.sealed import Sealed
     from narfs.formats.growing import GrowingListing
     from narfs.formats.index import NarIndex
     from narfs.formats.listing import NarListing, Node
@@ -58,30 +52,26 @@ _TRIES = 4
 
 
 class NarAccessor:
-    """One NAR. Made by ``Store.accessor``, one for each NarHash and NarSize; lives as long as the Store."""
+    """One NAR. Made by ``Store.accessor``, one for each key and NarSize; lives as long as the Store."""
 
     def __init__(self, means: Means, described: Described, cached: CachedNar | None) -> None:
-        self.nar_hash = described.narinfo.nar_hash
+        self.key = described.key
+        """What it is kept under, and who it is: its NarHash, or that in a domain of its own."""
         self.nar_size = described.narinfo.nar_size
         self.broken_passes = 0
         """Passes that were seen and did not end well: what was learned of nodes during one is void."""
         self._means = means
         self._described = described
         self._root: Root | None = None
-        self._index: NarIndex | None = None
-        self._cached: CachedNar | None = None
-        self._fetcher: Fetcher | None = None
+        self._contents: Contents | None = None
         self._pass: Pass | None = None
         self._flight: Flight[None] | None = None
-        self._sealed = means.trust.wants_index(described.narinfo)
-        """Whether there is a sealed index to be asked for yet."""
-        self._sealed_unreached = False
-        self._unsealing: Flight[None] | None = None
+        self._unsealing = Unsealing(means, described, self._take_sealed)
         self._peeking: Flight[Root] | None = None
         self._trouble = Backoff()
         if cached is not None:
             self._take(cached.index, cached)
-        elif means.cache is not None and (kept := means.cache.catalog.root(self.nar_hash)) is not None:
+        elif means.cache is not None and (kept := means.cache.catalog.root(self.key)) is not None:
             self._root = Root(Kind(kept.kind), kept.executable, kept.size)
 
     # What is known without waiting.
@@ -89,12 +79,12 @@ class NarAccessor:
     @property
     def verified(self) -> bool:
         """Whether the NAR or its index was compared with what is trusted; then tree and root stay what they are."""
-        return self._index is not None
+        return self._contents is not None
 
     @property
     def listing(self) -> NarListing | None:
         """The whole tree, if it may be shown now."""
-        return None if self._index is None else self._index.listing
+        return None if self._contents is None else self._contents.index.listing
 
     @property
     def root(self) -> Root | None:
@@ -105,9 +95,15 @@ class NarAccessor:
 
     def read_nowait(self, start: NarOffset, length: int) -> bytes | None:
         """Give ``length`` bytes if the cache has them checked and in memory, else None. Not a checkpoint."""
-        return None if self._cached is None else self._cached.read_nowait(start, length)
+        return None if self._contents is None else self._contents.read_nowait(start, length)
 
     # What may have to be waited for. All raise Unavailable, Corrupt, FormatError, Closing; deadlines are the caller's.
+
+    async def unseal(self) -> bool:
+        """Ask for a sealed index if that was not done yet; say whether there is an index now."""
+        if self._contents is None:
+            await self._unsealing.wait()
+        return self._contents is not None
 
     async def peek(self) -> Root:
         """Give kind and size of the root node from the first kilobytes of the NAR: a claim until ``verified``."""
@@ -116,24 +112,19 @@ class NarAccessor:
                 await self._pass.wait_progress()
                 continue
             self._trouble.require()
-            if await self._unsealed():
+            if await self.unseal():
                 continue
             if self._peeking is None or self._peeking.landed:
                 self._peeking = take_off(self._means.nursery, self._peek)
             await self._peeking.result()
         return root
 
-    async def unseal(self) -> bool:
-        """Ask for the sealed index if there is one and that was not done yet; say whether the tree is known now."""
-        self._trouble.require()
-        return await self._unsealed()
-
     async def settle(self) -> None:
         """Wait until the NAR was compared with its NarHash, or an index key vouches for what will be read of it."""
-        while self._index is None:
+        while self._contents is None:
             self._trouble.require()
-            if not await self._unsealed():
-                await self._pass_under_way()[1].result()
+            if not await self.unseal():
+                await self._pass_over()
 
     async def child(self, directory: int, name: bytes) -> int | None:
         """Give the id of the child ``name``, or None if there is none."""
@@ -158,14 +149,11 @@ class NarAccessor:
     async def read(self, start: NarOffset, length: int) -> bytes:
         """Give exactly ``length`` bytes of the NAR."""
         for _ in range(_TRIES):
-            while self._index is None:
+            while self._contents is None:
                 passing = await self._pass_to_read()
                 if passing is not None and (data := await self._read_draft(passing, start, length)) is not None:
                     return data
-            cached = await self._cached_again()
-            if cached is not None and (data := await cached.read(start, length)) is not None:
-                return data
-            if (data := await self._fetch(start, length)) is not None:
+            if (data := await self._contents.read(start, length)) is not None:
                 return data
         raise Unavailable("the cache is too small: chunks are evicted before they are read; raise --cache-size")
 
@@ -174,8 +162,8 @@ class NarAccessor:
     async def _ask(self, node: int, question: Callable[[NarListing | GrowingListing], T | Pending]) -> T:
         """Ask the tree about a node; under progressive the tree so far, again and again until it knows."""
         while True:
-            if self._index is not None:
-                answer = question(self._index.listing)
+            if self._contents is not None:
+                answer = question(self._contents.index.listing)
             elif (passing := await self._pass_to_read()) is None or passing.growing is None:
                 continue
             elif node < len(passing.growing):
@@ -190,7 +178,7 @@ class NarAccessor:
     async def _pass_to_read(self) -> Pass | None:
         """Give the pass under way if it may be read already; else wait until it has moved on, and give None."""
         self._trouble.require()
-        if await self._unsealed():
+        if await self.unseal():
             return None
         passing, flight = self._pass_under_way()
         if passing.progressive and not flight.landed:
@@ -215,6 +203,11 @@ class NarAccessor:
             self._flight = take_off(self._means.nursery, partial(self._run, self._pass))
         return self._pass, self._flight
 
+    async def _pass_over(self) -> None:
+        """Let the whole NAR pass, unless that failed a moment ago."""
+        self._trouble.require()
+        await self._pass_under_way()[1].result()
+
     async def _run(self, passing: Pass) -> None:
         try:
             index, cached = await passing.run()
@@ -224,7 +217,7 @@ class NarAccessor:
             self.broken_passes += passing.seen
             poisoned = passing.seen and isinstance(error, Corrupt | FormatError)
             self._trouble.failed(error, for_ever=poisoned)
-            self._sealed = self._sealed_unreached
+            self._unsealing.reconsider()
             raise
         finally:
             self._pass = None
@@ -233,14 +226,23 @@ class NarAccessor:
         self._described = passing.described
         self._take(index, cached)
 
-    def _take(self, index: NarIndex, cached: CachedNar | None) -> None:
+    def _take(self, index: NarIndex, cached: CachedNar | None, pages: Pages | None = None) -> Contents:
         self._root = index.root
-        self._index, self._cached = index, cached
-        self._fetcher = Fetcher(self._means, self._described, index)
+        self._contents = Contents(self._means, self._described, index, cached, pages=pages, begin_pass=self._pass_over)
+        return self._contents
+
+    async def _take_sealed(self, described: Described, sealed: Sealed) -> None:
+        index = sealed.paged.index
+        await self._outlive_claim(index.root)
+        self._described = described
+        if sealed.paged.unfilled:
+            self._take(index, None, Pages(self._means, sealed))
+        else:
+            self._take(index, None).keep_soon()
 
     def _agree(self, index: NarIndex) -> None:
         """Refuse a NAR that has another tree than its sealed index said: the kernel knows that one for ever."""
-        if self._index is not None and self._index.listing != index.listing:
+        if self._contents is not None and self._contents.index.listing != index.listing:
             raise Corrupt("the NAR has another tree than its sealed index says, whose key should not be trusted")
 
     async def _outlive_claim(self, root: Root) -> None:
@@ -255,65 +257,6 @@ class NarAccessor:
             )
             self._keep_root(root)
             await trio.sleep(_CLAIM_BELIEVED_S)
-
-    # The sealed index.
-
-    async def _unsealed(self) -> bool:
-        """Ask for the sealed index if that was not done yet; say whether there is an index now."""
-        if self._index is None and self._sealed:
-            if self._unsealing is None or self._unsealing.landed:
-                self._unsealing = take_off(self._means.nursery, self._unseal)
-            await self._unsealing.result()
-        return self._index is not None
-
-    async def _unseal(self) -> None:
-        """Take the sealed index, or go without. It is asked for again only if it could not be fetched, nor the NAR."""
-        try:
-            index = await fetch_index(self._means, self._described)
-            if index is not None:
-                await self._outlive_claim(index.root)
-                self._take(index, None)
-                take_off(self._means.nursery, partial(self._keep, index))  # an fsync: who asks for the tree has it now
-        except Unavailable as error:
-            _log.warning("%s; the whole NAR is read instead", error)
-            self._sealed_unreached = True
-        finally:
-            self._sealed = False  # not before: whoever comes meanwhile waits for this
-
-    async def _keep(self, index: NarIndex) -> None:
-        """Keep an index without contents in the cache, if there is one and it can."""
-        if self._means.cache is None:
-            return
-        with suppress(CacheUnusable):
-            ranges = has_ranges(index, self._described.narinfo)
-            cached = await self._means.cache.keep_index(index, random_access=ranges)
-            if self._index is index and self._cached is None:
-                self._cached = cached
-
-    # Chunks that the cache does not have.
-
-    async def _fetch(self, start: NarOffset, length: int) -> bytes | None:
-        """Bring what covers the span; give the bytes, or None if they are in the cache now."""
-        self._trouble.require()
-        fetcher, cache = self._fetcher, self._means.cache
-        assert fetcher is not None  # noqa: S101 - there is one as soon as there is an index
-        if fetcher.has_ranges or cache is None or not cache.can_take(self.nar_size):
-            return await fetcher.read(start, length, self._cached)
-        _, flight = self._pass_under_way()
-        await flight.result()
-        return None
-
-    async def _cached_again(self) -> CachedNar | None:
-        """Give what the cache has of this NAR; begin anew, with the index that is known, if it was evicted whole."""
-        cache, fetcher = self._means.cache, self._fetcher
-        if cache is None or fetcher is None or (self._cached is not None and not self._cached.retired):
-            return self._cached
-        self._cached = await cache.load(self.nar_hash)
-        if self._cached is None and self._index is not None and fetcher.has_ranges:
-            await self._keep(self._index)
-        if self._cached is not None and self._index is not None and self._cached.index.grid != self._index.grid:
-            self._cached = None  # the index of before, cut differently, which could not be replaced
-        return self._cached
 
     # The first kilobytes.
 
@@ -332,4 +275,4 @@ class NarAccessor:
 
     def _keep_root(self, root: Root) -> None:
         if self._means.cache is not None:
-            self._means.cache.catalog.keep_root(self.nar_hash, root.kind, executable=root.executable, size=root.size)
+            self._means.cache.catalog.keep_root(self.key, root.kind, executable=root.executable, size=root.size)

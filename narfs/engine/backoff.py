@@ -38,10 +38,13 @@ class Backoff:
         """Note a success: the next rest is the first again."""
         self._rest_s = _FIRST_S
 
+    @property
+    def resting(self) -> bool:
+        """Whether it may not be tried again yet."""
+        return self._error is not None and trio.current_time() < self._retry_at
+
     def require(self) -> None:
         """Raise a copy of the last failure unless it may be tried again."""
-        if self._error is None:
-            return
-        if trio.current_time() < self._retry_at:
+        if self._error is not None and self.resting:
             raise again(self._error) from self._error
         self._error = None

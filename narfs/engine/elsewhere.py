@@ -42,14 +42,19 @@ async def from_anywhere(
 
 
 async def _another(means: Means, tried: Sequence[Described]) -> Described | None:
-    """Find a place that was not tried. Its narinfo needs no signature: the NarHash is the one that was trusted."""
-    wanted = tried[0].narinfo
+    """Find a place that was not tried. Its narinfo needs no signature: the NarHash is the one that was trusted.
+
+    What is kept for everybody (domain ``b""``) comes from stores that are everybody's.
+    """
+    first, wanted = tried[0], tried[0].narinfo
 
     def accept(lake: BinaryCache, narinfo: NarInfo) -> bool:
         same = (narinfo.nar_hash, narinfo.nar_size) == (wanted.nar_hash, wanted.nar_size)
-        return same and all((lake, narinfo.url) != (each.lake, each.narinfo.url) for each in tried)
+        untried = all((lake, narinfo.url) != (each.lake, each.narinfo.url) for each in tried)
+        return same and untried and lake.domain in (b"", first.domain)
 
     try:
-        return Described(*await means.upstreams.narinfo(wanted.path.hash_part, accept))
+        lake, narinfo = await means.upstreams.narinfo(wanted.path.hash_part, accept)
     except NarfsError:
         return None
+    return Described(lake, narinfo, origin=first.origin or first.lake)

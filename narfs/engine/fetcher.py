@@ -4,12 +4,14 @@ A chunk is fetched by one flight, whoever wants it. What a flight brings is chec
 offered to the cache: a cache that is slow or fails costs them nothing. Until it is kept, the flight has it.
 
 The second miss in a file of up to 8 MiB of a sealed blob brings the rest of it, in requests of 1 MiB at the same time:
-programs touch their files here and there, and each touch would be a round trip.
+programs touch their files here and there, and each touch would be a round trip. The second only: with a cache that
+takes nothing, each miss would bring the whole file.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,7 @@ from narfs.errors import CacheUnusable, Corrupt, FormatError, Unavailable
 from narfs.offsets import NarOffset
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable
 
     from narfs.cache.chunk_cache import CachedNar
     from narfs.engine.means import Described, Means
@@ -46,8 +48,8 @@ class Fetcher:
         self._described = described
         self._index = index
         self._flights: dict[int, Flight[Chunks]] = {}
-        self._missed: set[int] = set()
-        """First chunks of the files in which something was missing once."""
+        self._misses: Counter[int] = Counter()
+        """Of files, by their first chunks."""
         self._restream: Restream | None = None
         self.has_ranges = has_ranges(index, described.narinfo)
         """Whether parts of the blob can be fetched by themselves; no longer once a lake sent a wrong one, or only
@@ -82,28 +84,30 @@ class Fetcher:
 
     def _take_off(self, chunks: list[int], cached: CachedNar | None) -> None:
         if self.has_ranges:
-            self._take_off_ranges(plan(self._index, self._described.narinfo, chunks), cached)
+            for request in plan(self._index, self._described.narinfo, chunks):
+                fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
+                self._start(fresh, partial(self._fetch_range, request), cached)
         else:
             self._means.counters.uncached_reads += 1
             self._start(chunks, partial(self._fetch_stream, range(chunks[0], chunks[-1] + 1)), None)
 
     def _take_off_rest(self, chunk: int, cached: CachedNar | None) -> None:
-        """Fetch the file that ``chunk`` is of, if it is not the first time that something of it is missing."""
+        """Fetch the file that ``chunk`` is of, if something of it is missing for the second time."""
         if cached is None or not self.has_ranges:
             return
-        file = rest_of_file(self._index.grid, chunk)
-        if file.start not in self._missed:
-            self._missed.add(file.start)
-            return
         grid = self._index.grid
+        file = rest_of_file(grid, chunk)
+        self._misses[file.start] += 1
+        if self._misses[file.start] != 2:
+            return
         start, end = grid.span(file.start).start, grid.span(file.stop - 1).end
         rest = [chunk for chunk in cached.missing(start, end - start) if chunk not in self._flights]
-        self._take_off_ranges(plan(self._index, self._described.narinfo, rest, most_bytes=_AHEAD_BYTES), cached)
-
-    def _take_off_ranges(self, requests: Iterable[RangeRequest], cached: CachedNar | None) -> None:
-        for request in requests:
-            fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
-            self._start(fresh, partial(self._fetch_range, request), cached)
+        for request in plan(self._index, self._described.narinfo, rest, most_bytes=_AHEAD_BYTES):
+            try:
+                self._means.ahead.acquire_nowait()
+            except trio.WouldBlock:
+                return
+            self._start([*request.chunks], partial(self._fetch_ahead, request), cached)
 
     def _start(self, chunks: list[int], work: Callable[[], Awaitable[Chunks]], cached: CachedNar | None) -> None:
         async def fly() -> Chunks:
@@ -134,6 +138,12 @@ class Fetcher:
     def _forget(self, chunks: list[int]) -> None:
         for chunk in chunks:
             del self._flights[chunk]
+
+    async def _fetch_ahead(self, request: RangeRequest) -> Chunks:
+        try:
+            return await self._fetch_range(request)
+        finally:
+            self._means.ahead.release()
 
     async def _fetch_range(self, request: RangeRequest) -> Chunks:
         try:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import trio
+
+from narfs.cache.key import key_of
 from narfs.engine.peek import Beginnings
+from narfs.lake.index_stores import IndexStores
 
 if TYPE_CHECKING:
-    import trio
-
     from narfs.cache.chunk_cache import ChunkCache
     from narfs.engine.trust import TrustPolicy
     from narfs.engine.workers import Workers
@@ -18,12 +20,30 @@ if TYPE_CHECKING:
     from narfs.lake.upstreams import Upstreams
 
 
+_AHEAD_AT_ONCE = 16
+"""Half of what one lake is asked at once, so that there is always room for what somebody waits for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """A store path, its trusted narinfo, and the lake that gave it."""
 
     lake: BinaryCache
     narinfo: NarInfo
+    kept: bool = False
+    """Whether the narinfo was kept from an earlier run: the lake may say more today."""
+    origin: BinaryCache | None = None
+    """The lake that was first to tell of the NAR, if ``lake`` stands in for it."""
+
+    @property
+    def domain(self) -> bytes:
+        """In which the NAR is kept, whichever lake it comes from."""
+        return (self.origin or self.lake).domain
+
+    @property
+    def key(self) -> bytes:
+        """The NAR's key in the cache."""
+        return key_of(self.narinfo.nar_hash, self.domain)
 
 
 @dataclass(slots=True)
@@ -39,6 +59,10 @@ class Counters:
     indexes_taken: int = 0
     indexes_refused: int = 0
     """Sealed indexes that were not what they should be, or of no trusted key."""
+    indexes_from_stores: int = 0
+    """Of those taken: out of an index store."""
+    index_pages_fetched: int = 0
+    """Pages of indexes that are too long to be fetched whole."""
     range_fetches: int = 0
     range_fetched_nar_bytes: int = 0
     peeks: int = 0
@@ -56,5 +80,8 @@ class Means:
     """None: there is no usable cache directory; everything is served uncached."""
     workers: Workers
     trust: TrustPolicy
+    index_stores: IndexStores = field(default_factory=IndexStores)
     beginnings: Beginnings = field(default_factory=Beginnings)
+    ahead: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_AHEAD_AT_ONCE))
+    """One is taken for each request that nobody waits for yet."""
     counters: Counters = field(default_factory=Counters)

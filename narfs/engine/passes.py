@@ -96,7 +96,7 @@ class Pass:
         index = None
         try:
             if cache is not None:
-                with await cache.begin(narinfo.nar_hash, narinfo.nar_size) as draft:
+                with await cache.begin(narinfo.nar_hash, narinfo.nar_size, described.domain) as draft:
                     index = await self._stream_into(draft, described)
                     return index, await draft.commit(index, random_access=direct)
         except CacheUnusable as error:
@@ -107,7 +107,7 @@ class Pass:
             index = await self._stream(described, None)
         try:
             if cache is not None:
-                return index, await cache.keep_index(index, random_access=direct)
+                return index, await cache.keep_index(index, described.domain, random_access=direct)
         except CacheUnusable as error:
             _log.debug("%s: index not kept: %s", narinfo.path.base_name, error)
         return index, None

@@ -62,7 +62,7 @@ def plan(
 ) -> list[RangeRequest]:
     """Cover the ``missing`` chunks (ascending) with requests; neighbours are merged up to ``most_bytes`` of NAR."""
     requests: list[RangeRequest] = []
-    for run in _runs(missing, max(1, most_bytes // index.grid.chunk_bytes)):
+    for run in runs(missing, max(1, most_bytes // index.grid.chunk_bytes)):
         span = NarSpan(index.grid.span(run.start).start, index.grid.span(run.stop - 1).end)
         if narinfo.compression == "none":
             requests.append(RangeRequest(BlobOffset(span.start), span.length, run, ()))
@@ -122,14 +122,15 @@ def _unpack(index: NarIndex, request: RangeRequest, data: bytes) -> Chunks:
     return chunks
 
 
-def _runs(numbers: Iterable[int], longest: int) -> list[range]:
-    runs: list[range] = []
+def runs(numbers: Iterable[int], longest: int) -> list[range]:
+    """Join ascending numbers that follow on each other, up to ``longest`` of them."""
+    found: list[range] = []
     for number in numbers:
-        if runs and runs[-1].stop == number and len(runs[-1]) < longest:
-            runs[-1] = range(runs[-1].start, number + 1)
+        if found and found[-1].stop == number and len(found[-1]) < longest:
+            found[-1] = range(found[-1].start, number + 1)
         else:
-            runs.append(range(number, number + 1))
-    return runs
+            found.append(range(number, number + 1))
+    return found
 
 
 def _whole_chunks(index: NarIndex, frames: tuple[Frame, ...]) -> range:

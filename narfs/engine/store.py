@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING
 import trio
 from lru import LRU
 
+from narfs.engine import narinfos
 from narfs.engine.accessor import NarAccessor
 from narfs.engine.flights import Flights
 from narfs.engine.means import Counters, Described, Means
 from narfs.engine.workers import Workers
-from narfs.errors import FormatError, NotFound, Untrusted
-from narfs.formats.narinfo import NarInfo
+from narfs.errors import NotFound
+from narfs.lake.index_stores import IndexStores
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -75,15 +75,15 @@ class Store:
         return await self._describing.result(hash_part, lambda: self._describe(hash_part))
 
     async def accessor(self, described: Described) -> NarAccessor:
-        """Give the accessor of the NAR; nothing is fetched by this. Paths with the same NarHash and NarSize share one.
+        """Give the accessor of the NAR; nothing is fetched by this. Paths with the same key and NarSize share one.
 
         The NarSize of a content-addressed path is not signed. So a wrong one fails by itself, whatever the cache has.
         """
         narinfo, cache = described.narinfo, self._means.cache
-        key = (narinfo.nar_hash, narinfo.nar_size)
+        key = (described.key, narinfo.nar_size)
         cached = None
         if key not in self._accessors and cache is not None:
-            cached = await cache.load(narinfo.nar_hash)
+            cached = await cache.load(narinfo.nar_hash, described.domain)
             if cached is not None and not self._means.trust.accepts_index(cached.index):
                 cached.drop()
                 cached = None
@@ -106,33 +106,9 @@ class Store:
         return StoreStatistics(Counters(**asdict(self._means.counters)), len(self._accessors), len(self._describing))
 
     async def _describe(self, hash_part: str) -> Described:
-        described = self._recall(hash_part)
-        if described is None:
-            try:
-                described = Described(*await self._means.upstreams.narinfo(hash_part, self._means.trust.accepts))
-            except Untrusted:
-                self._means.counters.untrusted += 1
-                raise
-            if self._means.cache is not None:
-                url, text = str(described.lake.url), described.narinfo.to_bytes()
-                self._means.cache.catalog.keep_narinfo(url, hash_part, text, time.time())
+        described = narinfos.recall(self._means, hash_part) or await narinfos.ask(self._means, hash_part)
         self._described[hash_part] = described
         return described
-
-    def _recall(self, hash_part: str) -> Described | None:
-        """Find the narinfo in the catalog; it is checked again, for the keys may be others than then."""
-        if self._means.cache is None:
-            return None
-        for lake in self._means.upstreams.lakes:
-            if (stored := self._means.cache.catalog.narinfo(str(lake.url), hash_part)) is None:
-                continue
-            try:
-                narinfo = NarInfo.parse(stored.text, expect=hash_part)
-            except FormatError:
-                continue
-            if self._means.trust.accepts(lake, narinfo):
-                return Described(lake, narinfo)
-        return None
 
 
 @asynccontextmanager
@@ -149,11 +125,16 @@ async def open_workers(count: int) -> AsyncIterator[Workers]:
 
 @asynccontextmanager
 async def open_store(
-    upstreams: Upstreams, cache: ChunkCache | None, trust: TrustPolicy, workers: Workers
+    upstreams: Upstreams,
+    cache: ChunkCache | None,
+    trust: TrustPolicy,
+    workers: Workers,
+    *,
+    index_stores: IndexStores | None = None,
 ) -> AsyncIterator[Store]:
     """Open an engine over what the caller closes afterwards; all its work ends with the block."""
     async with trio.open_nursery() as nursery:
         try:
-            yield Store(Means(nursery, upstreams, cache, workers, trust))
+            yield Store(Means(nursery, upstreams, cache, workers, trust, index_stores or IndexStores()))
         finally:
             nursery.cancel_scope.cancel()

@@ -46,10 +46,6 @@ class TrustPolicy:
         """Name the trusted key that signed ``narinfo``, if any did."""
         return self.keys.verify(narinfo.fingerprint, narinfo.signatures)
 
-    def wants_index(self, narinfo: NarInfo) -> bool:
-        """Say whether a sealed index is worth asking for: the narinfo tells of one, and a key could make it count."""
-        return narinfo.index_name is not None and len(self.index_keys) > 0
-
     def accepts_index(self, index: NarIndex) -> bool:
         """Say whether an index that was kept counts: made from the whole NAR, or vouched for by a key still trusted."""
         return index.voucher is None or index.voucher in self.index_keys.keys

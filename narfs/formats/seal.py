@@ -99,23 +99,22 @@ def open_head(data: bytes | memoryview, narinfo: NarInfo, keys: PublicKeys) -> S
 
 def unseal(data: bytes, narinfo: NarInfo, keys: PublicKeys) -> NarIndex:
     """Check and read a whole object; raises as ``open_head`` does."""
-    paged = unseal_beginning(data, narinfo, keys)
-    head = paged.head
-    _, end = head.page_span(head.pages - 1)
-    if len(data) != end:
-        raise bad(f"{end} bytes", f"{len(data)}", offset=min(end, len(data)))
-    return paged.index
+    return unseal_beginning(data, narinfo, keys, whole=True).index
 
 
-def unseal_beginning(data: bytes, narinfo: NarInfo, keys: PublicKeys) -> PagedIndex:
-    """Check and read the head and the whole pages that are in ``data``; raises as ``open_head`` does."""
+def unseal_beginning(data: bytes, narinfo: NarInfo, keys: PublicKeys, *, whole: bool = False) -> PagedIndex:
+    """Check and read the head and those pages that are in ``data``; raises as ``open_head`` does.
+
+    ``whole``: there is nothing behind ``data``, so it must end with the last page.
+    """
     view = memoryview(data)
     paged = PagedIndex(open_head(view, narinfo, keys))
-    for page in range(paged.head.pages):
-        start, end = paged.head.page_span(page)
-        if end > len(view):
-            break
-        paged.fill(page, view[start:end])
+    spans = [paged.head.page_span(page) for page in range(paged.head.pages)]
+    if whole and len(view) != spans[-1][1]:
+        raise bad(f"{spans[-1][1]} bytes", f"{len(view)}", offset=min(spans[-1][1], len(view)))
+    for page, (start, end) in enumerate(spans):
+        if end <= len(view):
+            paged.fill(page, view[start:end])
     return paged
 
 

@@ -66,9 +66,9 @@ class PagedIndex:
         )
 
     @property
-    def complete(self) -> bool:
-        """Whether every page is here: then ``index`` is as good as any other."""
-        return not self._missing
+    def unfilled(self) -> list[int]:
+        """The pages that are not here. When there are none ``index`` is as good as any other."""
+        return sorted(self._missing)
 
     def missing(self, start: int, length: int) -> list[int]:
         """Give the pages that must be here before chunks of a span are looked for, and fetched as whole frames."""

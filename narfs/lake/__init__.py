@@ -3,6 +3,7 @@
 =================  =========================================================================================
 settings           LakeSettings: patience, bounds, credentials
 store_url          StoreUrl: which lake, and which names lie inside it; pure
+identity           what makes two lakes the same for those who must not see what others see
 transport          what every transport can do: whole small objects, streams, ranges, uploads
 file               FileTransport: a lake in a directory
 http               HttpTransport: a lake behind HTTP, over ``client``, ``exchange`` and ``body``
@@ -22,6 +23,7 @@ content_encoding   bounded decoding of small objects; pure
 pieces             network chunks joined into pieces of up to 1 MiB; pure
 several            several requests at once, one failure for all
 binary_cache       BinaryCache: one lake in the words of Nix
+index_stores       lakes of sealed indexes of other lakes' paths
 upstreams          several lakes by priority; what is absent, and for how long
 =================  =========================================================================================
 """

@@ -14,13 +14,13 @@ from narfs.formats.narinfo import MAX_NARINFO_BYTES, NarInfo
 from narfs.formats.seal import MAX_INDEX_BYTES
 from narfs.formats.store_path import HASH_PART, STORE_DIR
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
+from narfs.offsets import BlobOffset
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 
     from narfs.lake.store_url import StoreUrl
     from narfs.lake.transport import Transport, TransportStatistics
-    from narfs.offsets import BlobOffset
 
 _log = logging.getLogger(__name__)
 
@@ -35,14 +35,21 @@ _TROUBLE_MEMORY_S = 1.0
 class BinaryCache:
     """One lake. Nothing is asked of it before ``info``, which every read of a narinfo waits for."""
 
-    def __init__(self, url: StoreUrl, transport: Transport) -> None:
+    def __init__(self, url: StoreUrl, transport: Transport, domain: bytes = b"") -> None:
         self.url = url
         """Prints as the canonical text, without parameters and credentials."""
+        self.domain = domain
+        """What it gives is kept where only lakes of this domain find it; empty: the common one."""
         self._transport = transport
         self._info: CacheInfo | None = None
         self._info_turn = trio.Lock()
         self._info_trouble: Unavailable | None = None
         self._info_trouble_until = 0.0
+
+    @property
+    def keeps_as(self) -> str:
+        """Under what its narinfos are kept."""
+        return f"{self.url}#{self.domain.hex()}" if self.domain else str(self.url)
 
     @property
     def priority(self) -> int:
@@ -96,6 +103,14 @@ class BinaryCache:
     async def sealed_index(self, narinfo: NarInfo) -> bytes:
         """Read the sealed index that the narinfo tells of, as it is; Untrusted if that leads out of the lake."""
         return await self._transport.get(self.url.name_of(narinfo.index_name or ""), max_bytes=MAX_INDEX_BYTES)
+
+    async def index_beginning(self, name: str, length: int) -> bytes:
+        """Read the first ``length`` bytes of a sealed index, or all; Untrusted if ``name`` leads out of the lake."""
+        return await self._transport.read_beginning(self.url.name_of(name), length)
+
+    async def read_index(self, name: str, start: int, length: int) -> bytes:
+        """Read exactly ``length`` bytes of a sealed index."""
+        return await self._transport.read_range(self.url.name_of(name), BlobOffset(start), length)
 
     @asynccontextmanager
     async def open_blob(

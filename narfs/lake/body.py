@@ -35,11 +35,14 @@ REFRESHING_BYTES = 1024 * 1024
 class ResumableBody:
     """An async iterator of chunks as the network gives them. One task reads it; ``aclose`` when done."""
 
-    def __init__(self, exchange: Exchange, name: str, *, start: int, end: int | None = None) -> None:
+    def __init__(
+        self, exchange: Exchange, name: str, *, start: int, end: int | None = None, may_end_before: bool = False
+    ) -> None:
         self._exchange = exchange
         self._name = name
         self._position = start
         self._end = end
+        self._may_end_before = may_end_before
         self._version: ObjectVersion | None = None
         self._answer: Response | None = None
         self._at = start
@@ -131,6 +134,8 @@ class ResumableBody:
             raise Unavailable(f"{self._url}: changed while it was read: ask again")
         self._version = span.version if self._version is None else self._version.joined(span.version)
         size = self._version.size
+        if self._may_end_before and self._end is not None and size is not None:
+            self._end = min(self._end, size)
         if size is not None and size < (self._end or asked):
             raise Corrupt(f"{self._url}: byte {self._end or asked} was asked for, but it has {size} bytes")
         if self._end is None:
@@ -141,7 +146,8 @@ class ResumableBody:
 
     async def _end_answer(self) -> None:
         await self.aclose()
-        if self._end is None:
+        size_is_known = self._version is not None and self._version.size is not None
+        if self._end is None or (self._may_end_before and not size_is_known):
             self._end = self._position
         elif self._position < self._end:
             raise httpx.RemoteProtocolError(f"the body ended at byte {self._position} of {self._end}")

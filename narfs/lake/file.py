@@ -57,22 +57,21 @@ class FileTransport:
                 size = os.fstat(descriptor).st_size
                 if size > max_bytes:
                     raise Corrupt(f"{self._root / name}: is longer than {max_bytes} bytes")
-                return _read_exactly(descriptor, 0, size)
+                return _read_up_to(descriptor, 0, size)
 
         return self._received(await self._in_thread(name, read))
 
     async def read_range(self, name: str, start: BlobOffset, length: int) -> bytes:
         """Read exactly ``length`` bytes from byte ``start``."""
-
-        def read() -> bytes:
-            with self._opened(name) as descriptor:
-                return _read_exactly(descriptor, start, max(length, 0))
-
-        data = self._received(await self._in_thread(name, read))
+        data = await self._read(name, start, length)
         if len(data) < length:
             end = start + len(data)
             raise Corrupt(f"{self._root / name}: byte {start + length} was asked for, but it ends at {end}")
         return data
+
+    async def read_beginning(self, name: str, length: int) -> bytes:
+        """Read the first ``length`` bytes, or all."""
+        return await self._read(name, FROM_THE_START, length)
 
     @asynccontextmanager
     async def stream(self, name: str, *, start: BlobOffset = FROM_THE_START) -> AsyncIterator[AsyncIterator[bytes]]:
@@ -163,6 +162,13 @@ class FileTransport:
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         return folder
 
+    async def _read(self, name: str, start: BlobOffset, length: int) -> bytes:
+        def read() -> bytes:
+            with self._opened(name) as descriptor:
+                return _read_up_to(descriptor, start, max(length, 0))
+
+        return self._received(await self._in_thread(name, read))
+
     def _received(self, data: bytes) -> bytes:
         self._counters.received_bytes += len(data)
         return data
@@ -239,7 +245,7 @@ class _FileReader:
         return piece
 
 
-def _read_exactly(descriptor: int, start: int, length: int) -> bytes:
+def _read_up_to(descriptor: int, start: int, length: int) -> bytes:
     """Read ``length`` bytes, fewer only at the end of the file. One pread gives at most 2 GiB and may give less."""
     pieces = []
     while length > 0 and (piece := os.pread(descriptor, length, start)):

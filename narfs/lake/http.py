@@ -79,9 +79,14 @@ class HttpTransport:
         """Read exactly ``length`` bytes from byte ``start`` of an object as stored."""
         if length <= 0:
             return b""
+        return await self._joined(name, ResumableBody(self._exchange, name, start=start, end=start + length))
 
+    async def read_beginning(self, name: str, length: int) -> bytes:
+        """Read the first ``length`` bytes of an object as stored, or all of it."""
+        return await self._joined(name, ResumableBody(self._exchange, name, start=0, end=length, may_end_before=True))
+
+    async def _joined(self, name: str, body: ResumableBody) -> bytes:
         async def read() -> bytes:
-            body = ResumableBody(self._exchange, name, start=start, end=start + length)
             try:
                 return b"".join([chunk async for chunk in body])
             finally:

@@ -108,6 +108,17 @@ class S3Transport:
 
     async def read_range(self, name: str, start: BlobOffset, length: int) -> bytes:
         """Read exactly ``length`` bytes from byte ``start`` of an object as stored."""
+        data = await self._read(name, start, length)
+        if len(data) < length:
+            end = start + len(data)
+            raise Corrupt(f"{self.what(name)}: byte {start + length} was asked for, but it has {end} bytes")
+        return data
+
+    async def read_beginning(self, name: str, length: int) -> bytes:
+        """Read the first ``length`` bytes of an object as stored, or all of it."""
+        return await self._read(name, FROM_THE_START, length)
+
+    async def _read(self, name: str, start: BlobOffset, length: int) -> bytes:
         if length <= 0:
             return b""
 
@@ -116,11 +127,7 @@ class S3Transport:
             self.counters.received_bytes += len(found)
             return found.to_bytes()
 
-        data = await self._shortly(name, read)
-        if len(data) < length:
-            end = start + len(data)
-            raise Corrupt(f"{self.what(name)}: byte {start + length} was asked for, but it has {end} bytes")
-        return data
+        return await self._shortly(name, read)
 
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write an object; one that is larger than a part in several, which S3 joins when all are there."""

@@ -123,6 +123,10 @@ class Transport(Protocol):
         """Read exactly ``length`` bytes from byte ``start`` of an object as stored; Corrupt if it ends before."""
         ...
 
+    async def read_beginning(self, name: str, length: int) -> bytes:
+        """Read the first ``length`` bytes of an object as stored; if it has fewer, all of it."""
+        ...
+
     async def put(self, name: str, chunks: AsyncIterable[bytes], size: int) -> None:
         """Write an object of exactly ``size`` bytes, in place of an older one; readers see the old one or the whole.
 

@@ -230,13 +230,21 @@ def _summary(troubles: Sequence[NarfsError]) -> NarfsError:
 
 
 @asynccontextmanager
-async def open_lakes(urls: Iterable[str], settings: LakeSettings | None = None) -> AsyncIterator[Upstreams]:
-    """Open the lakes at ``urls`` without asking them anything yet; UsageError if one of them makes no sense."""
+async def open_lakes(
+    urls: Iterable[str], settings: LakeSettings | None = None, domains: Sequence[bytes] = ()
+) -> AsyncIterator[Upstreams]:
+    """Open the lakes at ``urls`` without asking them anything yet; UsageError if one of them makes no sense.
+
+    ``domains`` are theirs, one by one; without any all lakes are in the common one.
+    """
     settings = settings or LakeSettings()
     store_urls = [StoreUrl.parse(url) for url in urls]
     tls = any(url.scheme == "https" for url in store_urls)
     async with make_client(settings, tls=tls, environ=os.environ) as client:
-        lakes = [BinaryCache(url, _transport(url, settings, client)) for url in store_urls]
+        lakes = [
+            BinaryCache(url, _transport(url, settings, client), domain)
+            for url, domain in zip(store_urls, domains or [b""] * len(store_urls), strict=True)
+        ]
         try:
             yield Upstreams(lakes, settings.negative_ttl_s, optional_rest_s=settings.optional_rest_s)
         finally:

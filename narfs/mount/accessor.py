@@ -21,8 +21,8 @@ class Accessor(Protocol):
     """One NAR; the same object for every store path that has it."""
 
     @property
-    def nar_hash(self) -> bytes:
-        """The sha256 of the NAR: its identity."""
+    def key(self) -> bytes:
+        """Who it is: two with the same key and size are the same NAR, and nobody may see one and not the other."""
 
     @property
     def nar_size(self) -> int:

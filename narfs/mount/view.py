@@ -118,7 +118,7 @@ class View:
         if known is not None:
             return known
         base = self.inodes.next_base()
-        shared_base = self._shared_bases.setdefault((accessor.nar_hash, accessor.nar_size), base)
+        shared_base = self._shared_bases.setdefault((accessor.key, accessor.nar_size), base)
         attachment = Attachment(self, path, accessor, base, shared_base)
         self.inodes.own(attachment)
         self._attachments.append(attachment)

@@ -1,7 +1,8 @@
 """What a local Nix store says of its paths, through ``nix path-info --json``.
 
 Two shapes are in the wild: Nix before 2.19 prints a list of objects that name their ``path``; later ones print one
-object from path to object, null where the path is not valid. Field names are the same.
+object from path to object, null where the path is not valid. Field names are the same. From 2.33 on that is format 1
+of several, which Nix means to demand by name some day, and 2.32 does not know how to be asked for.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterable, Iterator
 
+_FORMAT = "--json-format"
 _LOCAL_STORES = ("", "auto", "daemon", "local")
 
 
@@ -63,13 +65,19 @@ class NixStore:
         command += ["--recursive"] if closure else []
         command += ["--store", self._url] if self._url else []
         command += arguments
-        try:
-            done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
-        except FileNotFoundError as error:
-            raise UsageError("pushing from a Nix store needs the program nix, and it is not on PATH") from error
+        done = await _run(command)
+        if done.returncode and _FORMAT.encode() in done.stderr:
+            done = await _run([*command, _FORMAT, "1"])
         if done.returncode:
             raise Unavailable(f"nix path-info failed: {_last_line(done)}")
         return parse_path_info(done.stdout)
+
+
+async def _run(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    except FileNotFoundError as error:
+        raise UsageError("pushing from a Nix store needs the program nix, and it is not on PATH") from error
 
 
 def parse_path_info(text: bytes) -> list[ValidPath]:

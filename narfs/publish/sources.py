@@ -41,14 +41,35 @@ async def find_sources(arguments: Sequence[str], nix: NixStore, *, closure: bool
     ]
 
 
+_MAX_LINKS = 40
+"""As the kernel has it."""
+
+
 def _store_path(argument: str) -> StorePath | None:
-    real = os.path.realpath(argument)
-    if not real.startswith(f"{STORE_DIR}/"):
+    place = _in_store(argument)
+    if place is None:
         return None
     try:
-        return StorePath.split(real)[0]
+        return StorePath.split(place)[0]
     except FormatError as error:
         raise UsageError(f"{argument}: {error}") from error
+
+
+def _in_store(argument: str) -> str | None:
+    """Follow symlinks until one leads into the store, and no further: a store path may be a symlink itself."""
+    place, links = Path("/"), 0
+    left = [*reversed((Path.cwd() / argument).parts[1:])]
+    while left:
+        name = left.pop()
+        above, place = place, place.parent if name == ".." else place / name
+        if str(place).startswith(f"{STORE_DIR}/"):
+            return str(place)
+        if place.is_symlink() and links < _MAX_LINKS:
+            links += 1
+            target = place.readlink()
+            place = Path("/") if target.is_absolute() else above
+            left.extend(reversed(target.relative_to("/").parts if target.is_absolute() else target.parts))
+    return None
 
 
 def _tree(argument: str) -> Tree:

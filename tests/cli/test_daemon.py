@@ -18,7 +18,7 @@ from narfs.daemon.erofs import kernel
 from narfs.mount.mountpoint import mounted_at
 from tests.cli.program import needs_fuse
 from tests.mount.kernel import is_mount, unmount
-from tests.support.lakes import Recipe
+from tests.support.lakes import Lake, Recipe
 from tests.support.trees import File, read_from_disk
 
 if TYPE_CHECKING:
@@ -162,6 +162,19 @@ def test_a_view_brings_stores_and_keys_of_its_own(program: Program) -> None:
             Path(create(program, "strange")["directory"], signed).stat()
         own = create(program, "own", "--trusted-public-keys", program.lake.trusted_public_keys)
         assert Path(own["directory"], signed, "file").read_bytes() == b"x"
+
+
+def test_a_view_gets_nothing_of_what_others_fetched_but_what_its_own_stores_have(program: Program) -> None:
+    liar = Lake(program.home / "liar")
+    liar.put(program.library.narinfo)
+    with daemon(program):
+        shown = program.at(Path(create(program, "all")["directory"]), program.library)
+        assert (shown / "motto").read_bytes() == b"be lazy\n"
+        lied = program.at(Path(create(program, "liar", "--store", liar.url)["directory"]), program.library)
+        with pytest.raises(OSError, match="Input/output error"):
+            lied.stat()
+        with pytest.raises(OSError, match="Input/output error"):
+            (lied / "motto").read_bytes()
 
 
 def test_a_view_ends_with_its_owner(program: Program) -> None:

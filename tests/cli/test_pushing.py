@@ -1,6 +1,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import random
+import re
+import subprocess
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from tests.support.trees import ODD_TREE, write_to_disk
@@ -27,6 +34,25 @@ def test_push_prints_the_store_path_and_nothing_else_in_a_pipe(program: Program)
     (program.home / "note").write_text("remember")
     path = program.output("push", "--to", program.lake.url, "note").decode().strip()
     assert program.output("cat", "--store", program.lake.url, path) == b"remember"
+
+
+def test_on_a_terminal_a_bar_shows_rate_and_time_to_go_and_the_pipe_stays_clean(program: Program) -> None:
+    (program.home / "noise").write_bytes(random.Random(1).randbytes(24_000_000))  # noqa: S311
+    ours, theirs = pty.openpty()
+    command = (sys.executable, "-m", "narfs", "push", "--json", "--to", program.lake.url, "noise")
+    environ = {**program.environ, "TERM": "xterm", "COLUMNS": "200"}
+    with subprocess.Popen(command, cwd=program.home, env=environ, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # EIO: the other end is closed
+            while piece := os.read(ours, 4096):
+                shown += piece
+        assert process.stdout
+        assert json.loads(process.stdout.read())["paths"][0]["status"] == "sent"
+    os.close(ours)
+    assert re.search(rb"noise .*24\.0 MB", shown)
+    assert re.search(rb"[0-9.]+ [kM]B/s", shown)
+    assert re.search(rb"0:00:[0-9]{2}", shown)
 
 
 def test_a_dry_run_sends_nothing(program: Program) -> None:

@@ -42,6 +42,20 @@ def test_indexes_go_into_a_store_of_their_own(program: Program, seal: list[str])
     assert not list(program.lake.directory.glob("*.narfs"))
 
 
+def test_an_index_store_gives_the_tree_of_a_nar_that_nobody_has_read(program: Program, seal: list[str]) -> None:
+    indexes = f"file://{program.home}/indexes"
+    program.output(*seal, "--all", "--index-to", indexes)
+    program.lake.blob_file(program.library).unlink()
+    look = ("ls", *program.stores, program.library.path.path)
+    assert program.run(*look, *program.index_keys)[0] == 1
+    assert b"motto" in program.output(*look, *program.index_keys, "--index-store", indexes)
+    code, _, said = program.run(*look, "--index-store", indexes)
+    assert (code, said) == (
+        2,
+        "narfs: index-stores: no index counts without trusted-index-keys: say whose are to be believed\n",
+    )
+
+
 def test_what_is_bad_is_told_at_the_end_and_stops_nothing_else(program: Program, seal: list[str]) -> None:
     tool, library = program.tool.path.path, program.library.path.path
     program.lake.blob_file(program.library).write_bytes(b"damaged")

@@ -165,3 +165,14 @@ def test_private_directories_are_closed_to_others_and_never_somebody_else_s(tmp_
     link.symlink_to(made)
     with pytest.raises(PermissionError):
         directories.private_directory(link)
+
+
+def test_index_stores_are_of_use_only_with_index_keys(machine: Machine) -> None:
+    file = machine.write(machine.home / ".config/narfs/config.toml", 'index-stores = ["/srv/indexes"]\n')
+    with pytest.raises(UsageError, match="trusted-index-keys"):
+        machine.load()
+    assert machine.load(trusted_index_keys=KEY).index_stores == ("/srv/indexes",)
+    assert machine.load(index_stores=()).index_stores == ()
+    file.write_text('index-stores = ["ftp://indexes"]\n')
+    with pytest.raises(UsageError, match="index-stores"):
+        machine.load(trusted_index_keys=KEY)

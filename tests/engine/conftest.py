@@ -12,6 +12,7 @@ from narfs.engine.store import Store, open_store, open_workers
 from narfs.engine.trust import TrustPolicy, Verify
 from narfs.formats.listing import Kind
 from narfs.formats.signature import PublicKeys
+from narfs.lake.index_stores import IndexStores
 from narfs.lake.settings import LakeSettings
 from narfs.lake.upstreams import open_lakes
 from narfs.offsets import NarOffset
@@ -19,7 +20,7 @@ from tests.support.lakes import Lake
 from tests.support.trees import File, Symlink, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -44,18 +45,27 @@ class House:
         budget_bytes: int = GIB,
         keys: str | None = None,
         index_keys: PublicKeys = NO_KEYS,
+        index_stores: Sequence[str] = (),
     ) -> AbstractAsyncContextManager[Store]:
         trusted = PublicKeys.parse(self.lake.trusted_public_keys if keys is None else keys)
         policy = TrustPolicy(trusted, verify, index_keys)
-        return self._open(urls or (self.lake.url,), policy, cached=cached, budget_bytes=budget_bytes)
+        urls = urls or (self.lake.url,)
+        return self._open(urls, policy, cached=cached, budget_bytes=budget_bytes, index_stores=index_stores)
 
     @asynccontextmanager
     async def _open(
-        self, urls: tuple[str, ...], policy: TrustPolicy, *, cached: bool, budget_bytes: int
+        self,
+        urls: tuple[str, ...],
+        policy: TrustPolicy,
+        *,
+        cached: bool,
+        budget_bytes: int,
+        index_stores: Sequence[str],
     ) -> AsyncIterator[Store]:
         settings = LakeSettings(attempts=2)
         async with trio.open_nursery() as nursery, AsyncExitStack() as opened:
             lakes = await opened.enter_async_context(open_lakes(urls, settings))
+            stores = await opened.enter_async_context(open_lakes(index_stores, settings))
             cache = None
             if cached:
                 cache = await ChunkCache.open(
@@ -63,7 +73,9 @@ class House:
                 )
                 opened.push_async_callback(cache.aclose)
             workers = await opened.enter_async_context(open_workers(2))
-            yield await opened.enter_async_context(open_store(lakes, cache, policy, workers))
+            yield await opened.enter_async_context(
+                open_store(lakes, cache, policy, workers, index_stores=IndexStores(stores.lakes))
+            )
 
 
 @pytest.fixture
@@ -99,7 +111,8 @@ async def contents(accessor: NarAccessor, *names: bytes) -> bytes:
 
 async def lose(accessor: NarAccessor, chunks: range) -> None:
     """Let the cache lose some chunks, as eviction does."""
-    cached = accessor._cached
+    assert accessor._contents is not None
+    cached = accessor._contents.cached
     assert cached is not None
     for chunk in chunks:
         cached._states[chunk] = 0

@@ -18,7 +18,7 @@ from narfs.formats.signature import PublicKeys, SecretKey
 from narfs.offsets import NarOffset
 from tests.engine.conftest import contents, read_tree
 from tests.support.faults import Fault
-from tests.support.lakes import Member, Recipe
+from tests.support.lakes import Lake, Member, Recipe
 from tests.support.sealing import add_sealed, index_file, seal_tree
 from tests.support.server import Server, serve
 from tests.support.trees import ODD_TREE, File, Tree
@@ -89,6 +89,20 @@ async def test_the_second_miss_in_a_large_file_brings_the_rest_of_it(
         assert 2 < len(asked) < 6
         assert sum(one.sent_bytes for one in asked) < 2_000_000 + 3 * 65_536
         assert await read_tree(accessor) == TREE
+
+
+async def test_the_rest_of_a_file_is_fetched_once_also_if_the_cache_takes_nothing(
+    house: House, server: Server, member: Member
+) -> None:
+    async with house.open(server.url, index_keys=KEYS, budget_bytes=10_000) as store:
+        accessor = await store.find(member.path)
+        big = await accessor.child(0, b"big")
+        assert big is not None
+        start = (await accessor.node(big)).nar_offset
+        for offset in range(0, 2_000_000, 65_536):
+            length = min(65_536, 2_000_000 - offset)
+            assert await accessor.read(NarOffset(start + offset), length) == NOISE[offset : offset + length]
+        assert sum(one.sent_bytes for one in server.asked("/nar/*")) < 2.1 * 2_000_000
 
 
 async def test_of_a_file_of_more_than_8_mib_only_what_is_asked_for_is_fetched(house: House, server: Server) -> None:
@@ -230,20 +244,33 @@ async def test_frames_of_another_blob_are_not_used(house: House, member: Member)
 class TestALyingLake:
     """Every object flipped, cut, swapped with its neighbour's, and played again from an earlier time."""
 
+    @pytest.fixture(params=["index of its own", "index store", "long index", "long index in a store"])
+    def indexes(self, house: House, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Lake | None:
+        """The index store, if there is one."""
+        if "long" in request.param:  # then the head comes with two requests, and pages by themselves
+            monkeypatch.setattr("narfs.engine.sealed.BEGINNING_BYTES", 50)
+        return Lake(house.lake.directory.with_name("indexes")) if "store" in request.param else None
+
     @pytest.fixture
-    def objects(self, house: House, member: Member) -> dict[str, tuple[Path, bytes]]:
+    def member(self, house: House, indexes: Lake | None) -> Member:
+        return add_sealed(house.lake, "tree", TREE, KEY, index_store=indexes)
+
+    @pytest.fixture
+    def objects(self, house: House, member: Member, indexes: Lake | None) -> dict[str, tuple[Path, bytes]]:
         """Give each object of the path, and bytes to put in its place."""
         lake = house.lake
-        other = add_sealed(lake, "tree", {**TREE, b"odd": {}}, KEY)  # type: ignore[dict-item]  # a dict
+        other = add_sealed(lake, "tree", {**TREE, b"odd": {}}, KEY, index_store=indexes)  # type: ignore[dict-item]  # a dict
+        index, other_index = (index_file(indexes or lake, each.narinfo) for each in (member, other))
         return {
             "blob": (lake.blob_file(member), lake.blob_file(other).read_bytes()),
-            "index": (index_file(lake, member.narinfo), index_file(lake, other.narinfo).read_bytes()),
+            "index": (index, other_index.read_bytes()),
             "narinfo": (lake.narinfo_file(member.path), lake.narinfo_file(other.path).read_bytes()),
         }
 
-    async def never_a_wrong_byte(self, house: House, member: Member) -> bool:
+    async def never_a_wrong_byte(self, house: House, member: Member, indexes: Lake | None) -> bool:
         """Read everything; say whether it was readable."""
-        async with house.open(cached=False, index_keys=KEYS) as store:
+        stores = [] if indexes is None else [indexes.url]
+        async with house.open(cached=False, index_keys=KEYS, index_stores=stores) as store:
             try:
                 accessor = await store.find(member.path)
                 await accessor.children(0)
@@ -262,59 +289,84 @@ class TestALyingLake:
 
     @pytest.mark.parametrize("name", ["blob", "index", "narinfo"])
     async def test_swapped(
-        self, house: House, member: Member, objects: dict[str, tuple[Path, bytes]], name: str
+        self,
+        house: House,
+        member: Member,
+        indexes: Lake | None,
+        objects: dict[str, tuple[Path, bytes]],
+        name: str,
     ) -> None:
         file, other = objects[name]
         file.write_bytes(other)
-        assert await self.never_a_wrong_byte(house, member) == (name == "index")
+        assert await self.never_a_wrong_byte(house, member, indexes) == (name == "index")
 
     @pytest.mark.parametrize("name", ["blob", "index", "narinfo"])
-    async def test_cut(self, house: House, member: Member, objects: dict[str, tuple[Path, bytes]], name: str) -> None:
+    async def test_cut(
+        self,
+        house: House,
+        member: Member,
+        indexes: Lake | None,
+        objects: dict[str, tuple[Path, bytes]],
+        name: str,
+    ) -> None:
         file, _ = objects[name]
         whole = file.read_bytes()
         for length in (0, 1, len(whole) // 2, len(whole) - 1):
             file.write_bytes(whole[:length])
-            readable = await self.never_a_wrong_byte(house, member)
+            readable = await self.never_a_wrong_byte(house, member, indexes)
             assert readable or name != "index"
 
     @pytest.mark.parametrize("name", ["blob", "index", "narinfo"])
     async def test_flipped(
-        self, house: House, member: Member, objects: dict[str, tuple[Path, bytes]], name: str
+        self,
+        house: House,
+        member: Member,
+        indexes: Lake | None,
+        objects: dict[str, tuple[Path, bytes]],
+        name: str,
     ) -> None:
         file, _ = objects[name]
         whole = file.read_bytes()
         for at in (0, 9, 13, *(len(whole) * eighth // 8 for eighth in range(1, 8)), len(whole) - 1):
             file.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
-            readable = await self.never_a_wrong_byte(house, member)
+            readable = await self.never_a_wrong_byte(house, member, indexes)
             assert readable or name != "index"
 
-    async def test_played_again_from_before_the_blob_was_recompressed(self, house: House, member: Member) -> None:
+    async def test_played_again_from_before_the_blob_was_recompressed(
+        self, house: House, member: Member, indexes: Lake | None
+    ) -> None:
         """The narinfo, the index and the blob of then, each beside the others of now."""
         lake = house.lake
-        then = {file: file.read_bytes() for file in (lake.narinfo_file(member.path), index_file(lake, member.narinfo))}
-        add_sealed(lake, "tree", TREE, KEY, frame_bytes=100_000)
+        files = (lake.narinfo_file(member.path), index_file(indexes or lake, member.narinfo))
+        then = {file: file.read_bytes() for file in files}
+        add_sealed(lake, "tree", TREE, KEY, frame_bytes=100_000, index_store=indexes)
         for file, data in then.items():
             now = file.read_bytes()
             file.write_bytes(data)
-            assert await self.never_a_wrong_byte(house, member)
+            assert await self.never_a_wrong_byte(house, member, indexes)
             file.write_bytes(now)
         blob_now = lake.directory / NarInfo.parse(lake.narinfo_file(member.path).read_bytes()).url
         blob_now.write_bytes(lake.blob_file(member).read_bytes())
-        assert await self.never_a_wrong_byte(house, member)
+        assert await self.never_a_wrong_byte(house, member, indexes)
 
-    async def test_a_frame_table_that_a_trusted_key_signed_by_mistake(self, house: House, member: Member) -> None:
+    async def test_a_frame_table_that_a_trusted_key_signed_by_mistake(
+        self, house: House, member: Member, indexes: Lake | None
+    ) -> None:
         sealed = seal_tree("tree", TREE, frame_bytes=64 * 1024)
         frames = sealed.index.frames
         assert frames is not None
         moved = array("Q", [0, *(bound + 1 for bound in frames.blob_bounds[1:-1]), frames.blob_bounds[-1]])
         wrong = replace(sealed.index, frames=FrameTable("zstd", frames.blob_size, moved, frames.nar_bounds))
-        index_file(house.lake, member.narinfo).write_bytes(seal(wrong, member.narinfo, [KEY]))
-        assert await self.never_a_wrong_byte(house, member)
+        index_file(indexes or house.lake, member.narinfo).write_bytes(seal(wrong, member.narinfo, [KEY]))
+        assert await self.never_a_wrong_byte(house, member, indexes)
 
-    async def test_digests_that_a_trusted_key_signed_by_mistake(self, house: House, member: Member) -> None:
+    async def test_digests_that_a_trusted_key_signed_by_mistake(
+        self, house: House, member: Member, indexes: Lake | None
+    ) -> None:
         sealed = seal_tree("tree", TREE, frame_bytes=64 * 1024)
         digests = hashlib.sha256(b"wrong").digest() * sealed.index.grid.count
         wrong = seal(replace(sealed.index, digests=digests), member.narinfo, [KEY])
-        index_file(house.lake, member.narinfo).write_bytes(wrong)
-        async with house.open(index_keys=KEYS) as store:
+        index_file(indexes or house.lake, member.narinfo).write_bytes(wrong)
+        stores = [] if indexes is None else [indexes.url]
+        async with house.open(index_keys=KEYS, index_stores=stores) as store:
             assert await read_tree(await store.find(member.path)) == TREE

@@ -78,15 +78,15 @@ def test_what_a_span_needs_is_there_once_its_missing_pages_are(
                 paged.fill(page, encoded[slice(*paged.head.page_span(page))])
             assert not paged.missing(start, length)
             assert list(seen(paged.index, start, length)) == list(seen(whole, start, length))
-        for page in paged.missing(0, whole.nar_size):
+        for page in paged.unfilled:
             paged.fill(page, encoded[slice(*paged.head.page_span(page))])
-        assert paged.complete
+        assert not paged.unfilled
         assert paged.index == whole
         assert paged.index.to_bytes() == whole.to_bytes()
 
 
 def test_of_a_nar_of_100_gb_a_span_needs_one_page() -> None:
-    index, narinfo = huge_index(100_000 * MIB)
+    index, narinfo, _ = huge_index(100_000 * MIB)
     encoded = seal(index, narinfo, [KEY])
     end = head_end(encoded[:PROLOGUE_BYTES])
     assert end < 16 * 1024

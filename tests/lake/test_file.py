@@ -41,6 +41,8 @@ async def test_objects_are_read_whole_as_streams_and_in_ranges(lake: FileTranspo
     assert await stream_all(lake, "nar/x.nar", 1_234_567) == BLOB[1_234_567:]
     assert await stream_all(lake, "nar/x.nar", len(BLOB)) == b""
     assert await lake.read_range("nar/x.nar", BlobOffset(1_000_001), 2_000_000) == BLOB[1_000_001:3_000_001]
+    assert await lake.read_beginning("nar/x.nar", 1_000_000) == BLOB[:1_000_000]
+    assert await lake.read_beginning("nar/x.nar", len(BLOB) + 1) == BLOB
     assert await lake.exists("nar/x.nar")
     assert lake.statistics().in_flight == 0
 

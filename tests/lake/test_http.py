@@ -80,6 +80,20 @@ async def test_a_range_is_exact_whether_the_server_knows_ranges_or_not(server: F
         await lake.read_range("x", BlobOffset(len(BLOB) - 5), 6)
 
 
+@pytest.mark.parametrize("ranges", [True, False])
+async def test_a_beginning_ends_where_the_object_does(server: FakeServer, ranges: bool) -> None:
+    server.objects |= {"x": BLOB, "small": b"small", "empty": b""}
+    server.ranges = ranges
+    lake = transport(server)
+    assert await lake.read_beginning("x", 1_000_000) == BLOB[:1_000_000]
+    assert await lake.read_beginning("small", 5) == b"small"
+    assert await lake.read_beginning("small", 6) == b"small"
+    assert await lake.read_beginning("empty", 6) == b""
+    assert len(server.requests) == 4
+    with pytest.raises(NotFound):
+        await lake.read_beginning("none", 6)
+
+
 async def test_an_absent_blob_is_known_on_entering(server: FakeServer) -> None:
     lake = transport(server)
     with pytest.raises(NotFound):
@@ -121,6 +135,8 @@ async def test_a_chunked_body_of_unknown_length_ends_where_it_ends(server: FakeS
     lake = transport(server)
     assert await stream_all(lake, "x") == b"hello world"
     assert await lake.get("x", max_bytes=100) == b"hello world"
+    assert await lake.read_beginning("x", 8) == b"hello wo"
+    assert await lake.read_beginning("x", 100) == b"hello world"
 
 
 async def test_a_blob_with_a_content_encoding_nobody_asked_for_is_refused(server: FakeServer) -> None:

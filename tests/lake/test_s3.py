@@ -119,6 +119,8 @@ async def test_a_range_is_exact(lake: S3Transport) -> None:
     assert await lake.read_range("x", BlobOffset(1003), 2000) == BLOB[1003:3003]
     assert await lake.read_range("x", BlobOffset(4999), 1) == BLOB[4999:5000]
     assert await lake.read_range("x", BlobOffset(0), 0) == b""
+    assert await lake.read_beginning("x", 2000) == BLOB[:2000]
+    assert await lake.read_beginning("x", 5001) == BLOB[:5000]
     for start, length in ((4990, 11), (5000, 1), (9000, 5)):
         with pytest.raises(Corrupt, match="but it has 5000 bytes"):
             await lake.read_range("x", BlobOffset(start), length)

@@ -30,7 +30,7 @@ class MemoryAccessor:
 
     def __init__(self, tree: Tree, *, verified: bool = True, peeked: bool = True, inline: bool = True) -> None:
         self.nar = dump(tree)
-        self.nar_hash = hashlib.sha256(self.nar).digest()
+        self.key = hashlib.sha256(self.nar).digest()
         self.nar_size = len(self.nar)
         indexer = NarIndexer(self.nar_size)
         indexer.feed(self.nar)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,10 +11,9 @@ import pytest
 from narfs.publish.nix_store import parse_path_info
 from tests.nix.newer import each_nix
 from tests.nix.nginx import nginx
+from tests.nix.world import HERE
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from narfs.publish.nix_store import ValidPath
     from tests.nix.lakes import Lakes
     from tests.nix.world import World
@@ -82,3 +82,66 @@ def test_a_tree_gets_the_name_that_nix_gives_it(lakes: Lakes, machine: World) ->
     name = machine.run("nix", "store", "add-path", tree).strip()
     machine.run("nix-store", "--delete", name)
     fetch(machine, lakes, lake, name)
+
+
+def test_a_store_path_that_is_a_symlink_is_pushed_itself(lakes: Lakes, machine: World) -> None:
+    lake = f"file://{machine.directory}/lake"
+    [symlink] = [path for path in lakes.nar_hashes if path.endswith("-symlink")]
+    push(lakes.builder, lakes, lake, "--closure", symlink)
+    fetch(machine, lakes, lake, symlink)
+
+
+@pytest.fixture
+def hook(machine: World) -> Path:
+    """The hook as somebody installs it, for a lake in the machine's directory."""
+    script = machine.directory / "hook"
+    settings = machine.directory / "settings"
+    source = Path(__file__).parents[2] / "scripts" / "post-build-hook"
+    script.write_text(source.read_text().replace("/etc/nix/narfs-push.conf", str(settings)))
+    script.chmod(0o755)
+    key = machine.directory / "key"
+    machine.run("nix-store", "--generate-binary-cache-key", "hook-1", key, f"{key}.pub")
+    lake = machine.directory / "lake"
+    settings.write_text(f"lake=file://{lake}\nsecret_key_file={key}\nnarfs={machine.narfs}\n")
+    return script
+
+
+def build(machine: World, hook: Path, attribute: str) -> str:
+    closure = HERE / "closure.nix"
+    options = ("--option", "post-build-hook", hook)
+    return machine.run("nix-build", closure, "-A", attribute, "--no-out-link", *options).strip()
+
+
+def queued(machine: World) -> list[str]:
+    return machine.shell("ls /nix/var/nix/gcroots/narfs-push").split()
+
+
+def test_what_is_built_is_in_the_lake_with_its_closure_and_signed(machine: World, hook: Path) -> None:
+    top = build(machine, hook, "all")
+    closure = machine.run("nix-store", "--query", "--requisites", top).split()
+    assert queued(machine) == []
+    key = (machine.directory / "key.pub").read_text().strip()
+    machine.run("nix-store", "--delete", "--ignore-liveness", *closure)
+    lake = f"file://{machine.directory}/lake"
+    machine.run("nix", "copy", "--from", lake, "--option", "trusted-public-keys", key, top)
+    machine.run("nix-store", "--verify-path", *closure)
+
+
+def test_while_the_lake_is_down_builds_go_on_and_nothing_is_lost(machine: World, hook: Path) -> None:
+    lake = machine.directory / "lake"
+    lake.write_text("a disk that is not mounted")
+    tool = build(machine, hook, "tool")
+    assert Path(tool).name in queued(machine)
+    machine.run("nix-store", "--gc")
+    assert machine.run("nix-store", "--query", "--hash", tool)
+    lake.unlink()
+    machine.run(hook)
+    assert queued(machine) == []
+    assert (lake / f"{Path(tool).name[:32]}.narinfo").exists()
+
+
+def test_a_queued_path_that_was_deleted_after_all_is_forgotten(machine: World, hook: Path) -> None:
+    machine.shell(
+        f"mkdir -p /nix/var/nix/gcroots/narfs-push; ln -s /nix/store/gone /nix/var/nix/gcroots/narfs-push/; {hook}"
+    )
+    assert queued(machine) == []

@@ -101,6 +101,17 @@ async def test_nix_is_asked_with_its_command_enabled(fake_nix: Callable[[str], N
     ]
 
 
+async def test_a_nix_that_wants_the_format_named_is_told(fake_nix: Callable[[str], None]) -> None:
+    wants = "error: '--json' without '--json-format' is an error"
+    fake_nix(f"case \"$*\" in *' --json-format 1') echo '{json.dumps(NEW)}';; *) echo \"{wants}\" >&2; exit 1;; esac")
+    assert await NixStore().path_info([TOOL], closure=True) == PATHS
+
+
+async def test_a_nix_that_only_warns_of_the_format_is_asked_once(fake_nix: Callable[[str], None]) -> None:
+    fake_nix(f"[ $# -eq 5 ] && echo \"warning: '--json' without '--json-format'\" >&2 && echo '{json.dumps(NEW)}'")
+    assert await NixStore().path_info([TOOL], closure=False) == PATHS
+
+
 async def test_what_nix_complains_about_is_passed_on_in_one_line(fake_nix: Callable[[str], None]) -> None:
     fake_nix("echo 'warning: old' >&2; echo \"error: path 'x' is not valid\" >&2; exit 1")
     with pytest.raises(Unavailable, match=r"^nix path-info failed: path 'x' is not valid$"):

@@ -77,3 +77,14 @@ async def test_another_link_is_pushed_as_a_link(tmp_path: Path) -> None:
 async def test_nonsense_in_the_store_directory_is_refused() -> None:
     with pytest.raises(UsageError, match="/nix/store/nonsense"):
         await find("/nix/store/nonsense")
+
+
+async def test_links_are_followed_until_one_leads_into_the_store(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b/../c")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "c").symlink_to(TOOL.path)
+    (tmp_path / "loop").symlink_to("loop")
+    [found, loop] = await find(f"{tmp_path}/./a//", f"{tmp_path}/loop")
+    assert isinstance(found, StoreObject)
+    assert found.info.path == TOOL
+    assert loop == Tree("loop", tmp_path / "loop")

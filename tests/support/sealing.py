@@ -13,9 +13,9 @@ from narfs.formats.frames import FrameTable
 from narfs.formats.index import NarIndex
 from narfs.formats.nar import NarIndexer
 from narfs.formats.narinfo import NarInfo
-from narfs.formats.seal import seal
-from narfs.formats.sealed_blob import FrameSealer, NarCutter, SealedBlob
-from narfs.formats.store_path import make_source_path
+from narfs.formats.seal import index_name, seal
+from narfs.formats.sealed_blob import FrameSealer, NarCutter, SealedBlob, SealedFrame
+from narfs.formats.store_path import StorePath, make_source_path
 from narfs.offsets import ChunkGrid
 from tests.support.lakes import Lake, Member
 from tests.support.trees import File, Tree, dump
@@ -36,18 +36,28 @@ class Sealed:
     index: NarIndex
 
 
-def add_sealed(lake: Lake, name: str, tree: Tree, index_key: SecretKey, *, frame_bytes: int = 64 * 1024) -> Member:
-    """Add a path to a lake as push seals it."""
+def add_sealed(
+    lake: Lake,
+    name: str,
+    tree: Tree,
+    index_key: SecretKey,
+    *,
+    frame_bytes: int = 64 * 1024,
+    index_store: Lake | None = None,
+) -> Member:
+    """Add a path to a lake as push seals it; with ``index_store`` its index is there, and the narinfo knows of none."""
     sealed = seal_tree(name, tree, frame_bytes=frame_bytes)
-    narinfo = sealed.narinfo.sign(lake.secret_key).with_index(f"{sealed.narinfo.path.hash_part}.narfs")
+    narinfo = sealed.narinfo.sign(lake.secret_key)
+    if index_store is None:
+        narinfo = narinfo.with_index(index_name(narinfo.path))
     (lake.directory / narinfo.url).write_bytes(sealed.blob)
-    index_file(lake, narinfo).write_bytes(seal(sealed.index, narinfo, [index_key], page_chunks=8))
+    index_file(index_store or lake, narinfo).write_bytes(seal(sealed.index, narinfo, [index_key], page_chunks=8))
     lake.put(narinfo)
     return Member(narinfo, tree, sealed.nar)
 
 
 def index_file(lake: Lake, narinfo: NarInfo) -> Path:
-    return lake.directory / f"{narinfo.path.hash_part}.narfs"
+    return lake.directory / index_name(narinfo.path)
 
 
 def seal_tree(name: str, tree: Tree, *, frame_bytes: int, piece_bytes: int = 1 << 20) -> Sealed:
@@ -76,16 +86,21 @@ def seal_tree(name: str, tree: Tree, *, frame_bytes: int, piece_bytes: int = 1 <
     return Sealed(nar, blob, narinfo, index)
 
 
-def huge_index(nar_size: int, *, frame_bytes: int = 256 * 1024) -> tuple[NarIndex, NarInfo]:
-    """Describe one file of ``nar_size`` zeros (about), in frames that look alike: an index too long to fetch whole."""
+def huge_index(nar_size: int, *, frame_bytes: int = 256 * 1024) -> tuple[NarIndex, NarInfo, SealedFrame]:
+    """Describe ``nar_size`` zeros in frames that are all the one that is given: an index too long to fetch whole.
+
+    The tree is a smaller one's, and no NarHash is true: the whole of it cannot pass.
+    """
     small = seal_tree("huge", {b"zeros": File(bytes(2 * frame_bytes))}, frame_bytes=frame_bytes)
-    blob_bytes = 1000
+    frame = FrameSealer().seal(bytes(frame_bytes))
     cuts = array("Q", range(0, nar_size, frame_bytes))
-    nar_bounds = array("Q", (*cuts, nar_size))
-    frames = FrameTable(
-        "zstd", blob_bytes * len(nar_bounds), array("Q", range(0, blob_bytes * len(nar_bounds), blob_bytes)), nar_bounds
-    )
-    digests = hashlib.sha256(bytes(frame_bytes)).digest() * len(cuts)
+    blob_bounds = array("Q", range(0, len(frame.blob) * (len(cuts) + 1), len(frame.blob)))
+    frames = FrameTable("zstd", blob_bounds[-1], blob_bounds, array("Q", (*cuts, nar_size)))
     nar_hash = hashlib.sha256(b"huge").digest()
-    index = NarIndex(nar_hash, nar_size, small.index.listing, ChunkGrid(nar_size, frame_bytes, cuts), digests, frames)
-    return index, replace(small.narinfo, nar_hash=nar_hash, nar_size=nar_size, file_size=frames.blob_size)
+    grid = ChunkGrid(nar_size, frame_bytes, cuts)
+    index = NarIndex(nar_hash, nar_size, small.index.listing, grid, frame.digest * len(cuts), frames)
+    path = StorePath.from_digest(nar_hash[:20], "huge")
+    narinfo = replace(
+        small.narinfo, path=path, nar_hash=nar_hash, nar_size=nar_size, file_size=frames.blob_size, ca=None
+    )
+    return index, narinfo, frame

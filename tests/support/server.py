@@ -15,6 +15,7 @@ import socket
 import struct
 import sys
 from argparse import ArgumentParser
+from base64 import b64decode
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -66,6 +67,8 @@ class Server:
         self.distance = distance
         self.url = ""
         self.log: list[Asked] = []
+        self.login: str | None = None
+        """NAME:PASSWORD that every request must show."""
         self._orders: list[Order] = []
         self._connections_total = self._received_bytes_total = self._in_flight = 0
         self._line_free_at = 0.0
@@ -134,7 +137,10 @@ class Server:
         """Send one answer; give whether the connection may be used again."""
         await trio.sleep(self.distance.rtt_s)
         file = self._file(fault.body_of or asked.path)
-        if fault.redirect is not None:
+        login = asked.headers.get("authorization", "").removeprefix("Basic ")
+        if self.login is not None and b64decode(login).decode() != self.login:
+            await self._send_plain(stream, asked, HTTPStatus.UNAUTHORIZED, b"who are you?\n", {})
+        elif fault.redirect is not None:
             await self._send_plain(stream, asked, HTTPStatus.FOUND, b"", {"Location": fault.redirect, **fault.headers})
         elif fault.status is not None:
             await self._send_plain(stream, asked, fault.status, fault.body, fault.headers)

@@ -41,7 +41,7 @@ class _Member(NamedTuple):
     """What is to be in the root under ``name``. ``earlier`` counts the members before it with the same NAR."""
 
     name: bytes
-    nar_hash: bytes
+    nar_key: bytes
     nar_size: int
     listing: NarListing
     earlier: int
@@ -92,9 +92,9 @@ def _members(view: View) -> Iterator[_Member]:
         accessor = attachment.accessor
         if accessor.listing is None:
             raise Unavailable(f"{attachment.path.path}: its tree is not known")
-        earlier = next(seen.setdefault((accessor.nar_hash, accessor.nar_size), count()))
+        earlier = next(seen.setdefault((accessor.key, accessor.nar_size), count()))
         name = attachment.path.base_name.encode("ascii")
-        yield _Member(name, accessor.nar_hash, accessor.nar_size, accessor.listing, earlier)
+        yield _Member(name, accessor.key, accessor.nar_size, accessor.listing, earlier)
     yield _Member(LINKS_NAME, b"", 0, _EMPTY, 0)
 
 
@@ -102,7 +102,7 @@ def _keys(members: Sequence[_Member]) -> list[bytes]:
     """Name the lots; a path with the NAR of an earlier one has one of its own."""
     keys = []
     for member in members:
-        key = lot_key(member.nar_hash, member.listing)
+        key = lot_key(member.nar_key, member.listing)
         keys.append(hashlib.sha256(b"%d %b" % (member.earlier, key)).digest() if member.earlier else key)
     return keys
 
@@ -115,7 +115,7 @@ def _place(members: Sequence[_Member], keys: Sequence[bytes], lots: Lots) -> lis
     first: dict[tuple[bytes, int], Lot] = {}
     placed = []
     for member, key, lot in zip(members, keys, lots.give(wanted), strict=True):
-        placed.append(_Placed(member, key, lot, first.setdefault((member.nar_hash, member.nar_size), lot)))
+        placed.append(_Placed(member, key, lot, first.setdefault((member.nar_key, member.nar_size), lot)))
     return placed
 
 
@@ -124,7 +124,7 @@ def _write_ready(fd: int, cache: ChunkCache | None, placed: Sequence[_Placed]) -
     roots: list[Root | None] = []
     for one in placed:
         member, key, lot, _ = one
-        part = None if cache is None or member.earlier else cache.parts.load(member.nar_hash, key, lot)
+        part = None if cache is None or member.earlier else cache.parts.load(member.nar_key, key, lot)
         roots.append(None if part is None else _write_part(fd, one, part))
     return roots
 
@@ -139,7 +139,7 @@ async def _write_new(  # noqa: PLR0917 - a nursery hands over by position
         )
         roots[place] = await trio.to_thread.run_sync(_write_part, fd, one, part)
         if household.cache is not None and not member.earlier:
-            await household.cache.parts.keep(member.nar_hash, key, lot, part)
+            await household.cache.parts.keep(member.nar_key, key, lot, part)
 
 
 def _write_part(fd: int, one: _Placed, part: bytes | memoryview) -> Root:

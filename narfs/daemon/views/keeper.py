@@ -194,9 +194,10 @@ class Views:
         owner = Owner(spec)
         async with AsyncExitStack() as undo:
             undo.callback(owner.close)
-            config = spec.config(self._config())
+            common = self._config()
+            config = spec.config(common)
             # How a View is shown is its own: it shares fetches with those that are shown otherwise.
-            session = await self._sessions.take(replace(config, frontend=Frontend.AUTO))
+            session = await self._sessions.take(replace(config, frontend=Frontend.AUTO), common)
             undo.callback(self._sessions.give_back, session)
             scene, known, choice = await self._scene(spec, config, session)
             self._stage.show(spec.name.encode(), scene)

@@ -1,4 +1,4 @@
-"""Lakes and Store of each Config, opened for its first View and closed behind its last: Views alike share fetches."""
+"""Lakes and Store of each Config and its credentials, open from first to last View: Views alike share fetches."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from narfs.daemon.domains import Domains
 from narfs.daemon.event_loop import most_telling
 from narfs.daemon.session import open_session_in
 from narfs.errors import Closing, NarfsError, again
@@ -39,40 +40,42 @@ class Sessions:
     def __init__(self, household: Household, nursery: trio.Nursery) -> None:
         self._household = household
         self._nursery = nursery
-        self._held: dict[Config, _Held] = {}
+        self._held: dict[tuple[Config, Domains], _Held] = {}
 
     @property
     def open(self) -> list[Session]:
         """All of them."""
         return [held.session for held in self._held.values() if held.session is not None]
 
-    async def take(self, config: Config) -> Session:
-        """Give the session of ``config``; raises what opening it failed with."""
-        held = self._held.get(config)
+    async def take(self, config: Config, common: Config) -> Session:
+        """Give the session of ``config``, a View's, where ``common`` is the daemon's own; raises what failed."""
+        key = config, Domains.of(config, common)
+        held = self._held.get(key)
         if held is None:
-            held = self._held[config] = _Held()
-            self._nursery.start_soon(self._hold, config, held)
+            held = self._held[key] = _Held()
+            self._nursery.start_soon(self._hold, *key, held)
         held.users += 1
         try:
             return await held.wait()
         except BaseException:
-            self._release(config, held)
+            self._release(key, held)
             raise
 
     def give_back(self, session: Session) -> None:
         """Say that a View needs it no longer."""
-        self._release(session.config, self._held[session.config])
+        key = session.config, session.domains
+        self._release(key, self._held[key])
 
-    def _release(self, config: Config, held: _Held) -> None:
+    def _release(self, key: tuple[Config, Domains], held: _Held) -> None:
         held.users -= 1
         if not held.users:
             held.over.set()
-            if self._held.get(config) is held:
-                del self._held[config]
+            if self._held.get(key) is held:
+                del self._held[key]
 
-    async def _hold(self, config: Config, held: _Held) -> None:
+    async def _hold(self, config: Config, domains: Domains, held: _Held) -> None:
         try:
-            async with open_session_in(self._household, config) as held.session:
+            async with open_session_in(self._household, config, domains) as held.session:
                 held.known.set()
                 await held.over.wait()
         except BaseExceptionGroup as group:

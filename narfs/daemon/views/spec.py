@@ -24,6 +24,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,63}")
 OWN_SETTINGS: Final = frozenset(
     {
         "store",
+        "index-stores",
         "trusted-public-keys",
         "trusted-index-keys",
         "verify",

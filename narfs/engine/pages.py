@@ -1,0 +1,102 @@
+"""Pages: those of a sealed index that did not come with its head.
+
+A page is fetched by one flight, whoever needs it, and compared with its signed digest before anything in it is used. A
+bad one that a read needs ends this: the NAR then passes as a whole. One that cannot be fetched is asked for again after
+a rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from narfs.engine.backoff import Backoff
+from narfs.engine.flights import Flight, take_off
+from narfs.engine.ranges import runs
+from narfs.errors import NarfsError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from narfs.engine.means import Means
+    from narfs.engine.sealed import Sealed
+
+_log = logging.getLogger(__name__)
+
+_REQUEST_MAX_BYTES: Final = 8 * 1024 * 1024
+"""Held in memory until its pages are checked."""
+
+
+class Pages:
+    """The pages of one index."""
+
+    def __init__(self, means: Means, sealed: Sealed) -> None:
+        self._means = means
+        self._paged, self._place = sealed
+        self._flights: dict[int, Flight[None]] = {}
+        self._trouble = Backoff()
+        start, end = self._paged.head.page_span(0)
+        self._request_pages = max(1, _REQUEST_MAX_BYTES // (end - start))
+
+    @property
+    def complete(self) -> bool:
+        """Whether all are here."""
+        return not self._paged.unfilled
+
+    async def bring(self, start: int, length: int) -> bool:
+        """See to it that the pages which a span of the NAR needs are here; False if they cannot be had now."""
+        return await self._bring(self._paged.missing(start, length))
+
+    async def bring_all(self) -> bool:
+        """See to it that all are here."""
+        return await self._bring(self._paged.unfilled)
+
+    async def bring_quietly(self) -> None:
+        """Do that for nobody who waits: raises what keeps a page away, which is only told to whoever needs it."""
+        while pages := self._paged.unfilled[: self._request_pages]:
+            await self._fetch(pages)
+
+    async def _bring(self, missing: Sequence[int]) -> bool:
+        if not missing:
+            return True
+        if self._trouble.resting:
+            return False
+        try:
+            await self._fetch(missing)
+        except NarfsError as error:
+            self._failed(error)
+            return False
+        return True
+
+    async def _fetch(self, pages: Sequence[int]) -> None:
+        for run in runs((page for page in pages if page not in self._flights), self._request_pages):
+            self._flights |= dict.fromkeys(run, take_off(self._means.nursery, partial(self._fly, run)))
+        for flight in dict.fromkeys(self._flights[page] for page in pages):
+            await flight.result()
+
+    async def _fly(self, run: range) -> None:
+        try:
+            (start, _), (_, end) = map(self._paged.head.page_span, (run[0], run[-1]))
+            data = await self._place.lake.read_index(self._place.name, start, end - start)
+            await trio.to_thread.run_sync(self._fill, run, start, data)
+            self._means.counters.index_pages_fetched += len(run)
+        finally:
+            for page in run:
+                del self._flights[page]
+
+    def _fill(self, run: range, origin: int, data: bytes) -> None:
+        for page in run:
+            start, end = self._paged.head.page_span(page)
+            self._paged.fill(page, memoryview(data)[start - origin : end - origin])
+
+    def _failed(self, error: NarfsError) -> None:
+        if self._trouble.resting:  # another reader has met it too
+            return
+        refused = not isinstance(error, Unavailable)
+        self._means.counters.indexes_refused += refused
+        path = self._paged.head.narinfo.path.base_name
+        _log.warning("%s: %s: %s; the whole NAR is read instead", path, self._place.lake.url, error)
+        self._trouble.failed(error, for_ever=refused)

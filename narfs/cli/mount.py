@@ -30,6 +30,8 @@ Examples:
       exactly the closure of ./result, from one store
   nix-store -qR ./result | narfs mount --paths-from - /mnt/build
       exactly the paths on standard input
+  narfs mount --closure ./result --frontend erofs /mnt/build
+      the same at the speed of a local disk, for root: by the kernel's own EROFS
 \b
 Without --path, --closure, --allow and --paths-from everything in the stores is shown."""
 )
@@ -59,7 +61,7 @@ def mount(  # noqa: PLR0917 - click hands over by name
     Files are fetched and checked when something reads them, and kept in a cache. Unmount with narfs umount.
     """
     from narfs.daemon import background
-    from narfs.daemon.directories import log_directory, runtime_directory
+    from narfs.daemon.directories import log_directory, runtime_directory, state_directory
     from narfs.daemon.readiness import Announcer
     from narfs.mount.mountpoint import place_of
 
@@ -78,7 +80,16 @@ def mount(  # noqa: PLR0917 - click hands over by name
     try:
         config = request.load()
         options = serving.mount_options(words)
-        task = serving.Task(config, select(), Path(place), options, label=place, runtime=runtime, nix_socket=nix_socket)
+        task = serving.Task(
+            config,
+            select(),
+            Path(place),
+            options,
+            label=place,
+            runtime=runtime,
+            images=state_directory(os.environ) / "images",
+            nix_socket=nix_socket,
+        )
         if not foreground:
             os.chdir("/")  # a daemon must not keep the directory it was started in from being unmounted
         serving.run(task, announcer)

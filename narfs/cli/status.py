@@ -64,6 +64,7 @@ def _rows(told: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         _process(mount),
         ("view", f"{kind}, {_counted(mount['paths'], 'path')}, {mount['verified_paths']} verified"),
+        ("frontend", mount["frontend"]),
         ("verify", told["serves"]["verify"]),
         *_sums(told["summary"]),
         ("passes", passes),

@@ -10,6 +10,7 @@ import signal
 import time
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import trio
@@ -19,12 +20,17 @@ from narfs.daemon.config import Frontend
 from narfs.daemon.control import socket_path
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import socket_directory
+from narfs.daemon.erofs.alone import serve_alone
+from narfs.daemon.erofs.frontend import choose
+from narfs.daemon.erofs.homes import make_home
+from narfs.daemon.erofs.images import Images
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.session import open_session
 from narfs.errors import UsageError
 from narfs.formats.registration import registration
 from narfs.mount.fuse import Stage, serve_mount
+from narfs.mount.inodes import Inodes
 from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
@@ -32,9 +38,9 @@ from narfs.mount.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from pathlib import Path
 
     from narfs.daemon.config import Config
+    from narfs.daemon.erofs.frontend import Members
     from narfs.daemon.readiness import Announcer
     from narfs.daemon.selection import Selection
     from narfs.daemon.session import Session
@@ -56,6 +62,8 @@ class Task:
     runtime: Path
     if_cache_held: Literal["refuse", "uncached"] = "refuse"
     """What to do when another process has the cache directory."""
+    images: Path = Path("/var/lib/narfs/images")
+    """Where images for EROFS are made."""
     nix_socket: Path | None = None
     """Where Nix may ask what is known of the paths."""
 
@@ -101,8 +109,6 @@ async def serve(task: Task, announcer: Announcer) -> None:
     async with trio.open_nursery() as nursery:
         # First of all: a signal that comes while the lakes are being asked must end this, and not unclean.
         nursery.start_soon(_end_on_signal, nursery.cancel_scope)
-        if task.config.frontend is Frontend.EROFS:
-            raise UsageError("--frontend erofs: only for views of narfs daemon; see narfs view create")
         # Before the cache is taken: who mounts twice in one place shall hear of that and not of the cache's holder.
         await prepare(task.mountpoint, nonempty=task.options.nonempty)
         async with open_session(task.config, if_held=task.if_cache_held) as session:
@@ -113,7 +119,11 @@ async def serve(task: Task, announcer: Announcer) -> None:
             with trio.move_on_after(task.config.root_lookup_deadline_s):
                 await session.introduce()
             members = await session.members(task.selection) if task.selection.closed else None
-            view = await _view(session, members)
+            accessors = await _accessors(session, members)
+            images = await _images(task, accessors)
+            view = View(closed=False)
+            if accessors is not None:
+                view = View.of(accessors, inodes=None if images is None else Inodes())
             known = OpenSet(session.store) if members is None else ClosedSet(member.narinfo for member in members)
             handlers: list[Handlers] = []
 
@@ -148,9 +158,12 @@ async def serve(task: Task, announcer: Announcer) -> None:
                     read_deadline_s=task.config.read_deadline_s,
                     root_deadline_s=task.config.root_lookup_deadline_s,
                 )
-                # Files of root's, or the mounting user's where the kernel would not let root's be seen.
-                stage = Stage(scene, owner=(os.geteuid(), os.getegid()))
-                await serve_mount(stage, task.mountpoint, options=task.options, on_ready=ready)
+                if images is None:
+                    # Files of root's, or the mounting user's where the kernel would not let root's be seen.
+                    stage = Stage(scene, owner=(os.geteuid(), os.getegid()))
+                    await serve_mount(stage, task.mountpoint, options=task.options, on_ready=ready)
+                else:
+                    await serve_alone(scene, images, session.household, task.mountpoint, on_ready=ready)
         nursery.cancel_scope.cancel()
     log.info("%s: unmounted", task.label)
 
@@ -167,11 +180,21 @@ def _warnings(session: Session) -> list[str]:
     return warnings if session.household.cache_trouble is None else [*warnings, session.household.cache_trouble]
 
 
-async def _view(session: Session, members: Sequence[Described] | None) -> View:
+async def _accessors(session: Session, members: Sequence[Described] | None) -> Members | None:
     if members is None:
-        return View(closed=False)
-    accessors = [(described.narinfo.path, await session.store.accessor(described)) for described in members]
-    return View.of(accessors)
+        return None
+    return [(described.narinfo.path, await session.store.accessor(described)) for described in members]
+
+
+async def _images(task: Task, members: Members | None) -> Images | None:
+    """Give the place of images if EROFS was asked for; UsageError says why it cannot be."""
+    if task.config.frontend is not Frontend.EROFS:
+        return None
+    if task.options.extra:
+        raise UsageError(f"-o {min(task.options.extra)}: an option of FUSE, which --frontend erofs does not take")
+    images = Images(task.images, make_home(task.runtime))
+    await choose(task.config, members, images)
+    return images
 
 
 async def _end_on_signal(serving: trio.CancelScope) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from narfs import __version__
+from narfs.daemon.config import Frontend
 from narfs.lake.index_stores import IndexStoresStatistics
 from narfs.lake.store_url import StoreUrl
 from narfs.lake.upstreams import UpstreamsStatistics
@@ -54,6 +55,7 @@ class Mount:
     """Attached so far; of a closed View all."""
     verified_paths: int
     """Those whose NAR was compared with its NarHash, or whose sealed index with a key that counts."""
+    frontend: str
     cache_dir: str | None
 
 
@@ -142,6 +144,7 @@ def take(task: Task, session: Session, view: View, handlers: Sequence[Handlers],
         closed=view.closed,
         paths=len(view.attachments),
         verified_paths=verified,
+        frontend=(Frontend.EROFS if session.config.frontend is Frontend.EROFS else Frontend.TREE).value,
         cache_dir=None if session.cache is None else str(session.config.cache_dir),
     )
     return Status(

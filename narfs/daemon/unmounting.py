@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from narfs.daemon import control, linux
+from narfs.daemon.erofs.homes import clear_homes
 from narfs.errors import NotFound, TooSlow, Unavailable, UsageError
 from narfs.mount.mountpoint import mounted_at, place_of
 
@@ -24,9 +25,10 @@ def unmount(mountpoint: Path, runtime: Path) -> None:
     here = mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), place)
     if here is None:
         raise NotFound(f"{place}: nothing is mounted there")
-    if here.kind != "fuse.narfs":
+    if not here.is_ours:
         raise UsageError(f"{place}: a mount of kind {here.kind}, not of narfs; use umount")
     _take_off(place)
+    clear_homes(runtime)
 
 
 def _asked(socket: Path) -> bool:

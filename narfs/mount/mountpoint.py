@@ -44,6 +44,15 @@ class Mounted(NamedTuple):
         return None if image is None else int(image[1])
 
 
+def lives(pid: int | str) -> bool:
+    """Whether there is such a process, and not only what its parent has not asked for yet."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return told.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+
+
 def image_name(pid: int, number: int) -> str:
     """Name an image."""
     return f"narfs-{pid}-{number}.erofs"
@@ -101,7 +110,7 @@ async def detach(place: Path) -> None:
 async def _is_dead(place: Path) -> bool:
     here = _mounted(place)
     if here is not None and here.server is not None:
-        return not os.path.exists(f"/proc/{here.server}")  # noqa: ASYNC240, PTH110 - in memory
+        return not lives(here.server)
     if here is None or not here.kind.startswith("fuse"):
         return False
     try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from narfs.mount.mountpoint import mounted_at
 from tests.support.lakes import Lake, Member, Recipe
 from tests.support.trees import File, Symlink
 
@@ -119,3 +120,8 @@ def make_program() -> Iterator[Program]:
         yield Program(home)
     finally:
         shutil.rmtree(home)
+
+
+def kind_of(place: Path) -> str:
+    found = mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), str(place))
+    return "" if found is None else found.kind

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from narfs.daemon.erofs import kernel
-from narfs.mount.mountpoint import mounted_at
-from tests.cli.program import needs_fuse
+from tests.cli.program import kind_of, needs_fuse
 from tests.mount.kernel import is_mount, unmount
 from tests.support.lakes import Lake, Recipe
 from tests.support.trees import File, read_from_disk
@@ -261,21 +259,6 @@ def test_the_socket_of_a_view_that_everybody_sees_is_for_everybody(program: Prog
         place = str(at(program, "seen"))
         create(program, "seen", "--path", str(program.library.path), "--at", place, "--nix-socket", "seen.sock")
         assert (program.home / "seen.sock").stat().st_mode & 0o777 == 0o666
-
-
-@pytest.fixture
-def by_erofs(program: Program) -> str:
-    """The word for EROFS, where it can be."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: only root mounts EROFS")
-    if (trouble := kernel.trouble(program.home, program.home)) is not None:
-        pytest.skip(trouble)
-    return "erofs"
-
-
-def kind_of(place: Path) -> str:
-    found = mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), str(place))
-    return "" if found is None else found.kind
 
 
 def frontend_of(program: Program, name: str) -> list[str]:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from narfs.daemon import control
+from narfs.daemon import control, linux
 from narfs.daemon.asking import all_status
 from narfs.daemon.unmounting import unmount
 from narfs.errors import TooSlow
-from tests.cli.program import finish, needs_fuse
+from tests.cli.program import finish, kind_of, needs_fuse
+from tests.support.trees import read_from_disk
 
 if TYPE_CHECKING:
     from tests.cli.program import Program
@@ -243,3 +244,62 @@ def test_a_nix_socket_comes_and_goes_with_the_mount(program: Program) -> None:
         client.sendall(b"cxin".ljust(8, b"\0"))
         assert client.recv(8) == b"oixd".ljust(8, b"\0")
     assert not place.exists()
+
+
+def test_erofs_shows_a_closure_and_nothing_is_left_of_it(program: Program, by_erofs: str) -> None:
+    with program.mounted("--closure", program.tool.path.path, "--frontend", by_erofs) as place:
+        assert kind_of(place) == "erofs"
+        assert read_from_disk(program.at(place, program.tool)) == program.tool.tree
+        told = _status(program, place)
+        assert (told["mount"]["frontend"], told["mount"]["paths"]) == ("erofs", 2)
+        assert "frontend   erofs\n" in program.output("status").decode()
+    assert list((program.home / "runtime_dir/narfs").iterdir()) == []
+    assert not [line for line in mountinfo() if str(program.home) in line]
+
+
+def test_erofs_that_is_unmounted_from_outside_or_killed_is_gone(program: Program, by_erofs: str) -> None:
+    options = ("--closure", program.tool.path.path, "--frontend", by_erofs)
+    with program.mounted(*options) as place:
+        pid = _status(program, place)["mount"]["pid"]
+        linux.unmount(str(place))
+        wait_for_end(pid)
+        assert program.output("status") == b"nothing is mounted\n"
+    for clear in (True, False):  # by umount, then by the next mount in its place
+        with program.mounted(*options) as place:
+            pid = _status(program, place)["mount"]["pid"]
+            os.kill(pid, signal.SIGKILL)
+            wait_for_end(pid)
+            if clear:
+                program.output("umount", str(place))
+                assert not os.path.ismount(place)
+            else:
+                with program.mounted(*options):
+                    assert (program.at(place, program.library) / "motto").read_bytes() == b"be lazy\n"
+    assert not [line for line in mountinfo() if str(program.home) in line]
+
+
+def test_erofs_of_what_it_cannot_show_is_refused(program: Program, by_erofs: str) -> None:
+    place = program.home / "mnt"
+    place.mkdir()
+    for options, reason in (
+        ([], "open view"),
+        (["--closure", program.tool.path.path, "--verify", "progressive"], "progressive"),
+        (["--closure", program.tool.path.path, "-o", "max_read=4096"], "max_read"),
+    ):
+        code, _, said = program.run("mount", *program.stores, *options, "--frontend", by_erofs, str(place))
+        assert (code, reason in said) == (2, True), said
+    assert not [line for line in mountinfo() if str(program.home) in line]
+
+
+def mountinfo() -> list[str]:
+    return Path("/proc/self/mountinfo").read_text(encoding="latin-1").splitlines()
+
+
+def wait_for_end(pid: int) -> None:
+    """Wait for a process that is not a child of ours."""
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert select.select([process], [], [], 20)[0]
+    os.close(process)

@@ -3,5 +3,7 @@
 kernel    what the kernel is asked to do, and whether it can
 images    the directory that images are made in
 image     the image of one View: ready parts, and those that have to be made
+homes     where its FUSE session is, for one View on one mountpoint
+alone     one View on one mountpoint
 frontend  who shows a View, and why
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
@@ -14,10 +13,12 @@ from narfs.daemon.directories import private_directory
 from narfs.daemon.erofs import kernel
 from narfs.daemon.erofs.image import write_image
 from narfs.errors import Unavailable
-from narfs.mount.mountpoint import IMAGE_NAME, image_name, prepare
+from narfs.mount.mountpoint import IMAGE_NAME, image_name, lives, prepare
 from narfs.mount.slab import Slab
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from narfs.daemon.session import Household
     from narfs.mount.fuse import Stage
     from narfs.mount.scene import Scene
@@ -28,7 +29,7 @@ class Images:
 
     def __init__(self, directory: Path, home: Path) -> None:
         self._directory = directory
-        self._home = home
+        self.home = home
         self._numbers = itertools.count()
         self._trouble: str | None = None
         self._tried = False
@@ -48,7 +49,7 @@ class Images:
             ranges = await write_image(scene.view, household, image)
             slab = stage.lay(name.encode(), Slab(scene, ranges))
             # In a thread: the kernel opens the slab, which this loop has to answer.
-            await trio.to_thread.run_sync(partial(kernel.mount, image, self._home / os.fsdecode(slab), place))
+            await trio.to_thread.run_sync(partial(kernel.mount, image, self.home / os.fsdecode(slab), place))
         except OSError as error:
             raise Unavailable(f"{image}: {error.strerror}") from error
         finally:
@@ -59,8 +60,8 @@ class Images:
         try:
             private_directory(self._directory)
             for left in self._directory.iterdir():
-                if (made := IMAGE_NAME.fullmatch(left.name)) and not Path("/proc", made[1]).exists():
+                if (made := IMAGE_NAME.fullmatch(left.name)) and not lives(made[1]):
                     left.unlink()
         except OSError as error:
             return f"{self._directory}: {error.strerror}"
-        return kernel.trouble(self._directory, self._home)
+        return kernel.trouble(self._directory, self.home)

@@ -191,11 +191,13 @@ class SlabFile:
 
 
 class Stage:
-    """One View ``solo`` or many by name. ``owner`` is uid and gid of everything shown."""
+    """One View ``solo`` or many by name, with ``inodes``. ``owner`` is uid and gid of everything shown."""
 
-    def __init__(self, solo: Scene | None = None, *, owner: tuple[int, int] = (0, 0)) -> None:
+    def __init__(
+        self, solo: Scene | None = None, *, inodes: Inodes | None = None, owner: tuple[int, int] = (0, 0)
+    ) -> None:
         self.entries = Entries(owner)
-        self.inodes = Inodes() if solo is None else solo.view.inodes
+        self.inodes = solo.view.inodes if solo is not None else Inodes() if inodes is None else inodes
         self.tops: dict[int, Top] = {}
         """By inode."""
         self._by_name: dict[bytes, Scene] = {}

@@ -1,0 +1,36 @@
+"""Directories of the FUSE sessions that serve the slab of one mount: ``RUNTIME/erofs-PID``."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from narfs.daemon import linux
+from narfs.daemon.directories import private_directory, socket_directory
+from narfs.mount.mountpoint import lives, mounted_at
+
+_HOME: Final = "erofs-"
+
+
+def make_home(runtime: Path) -> Path:
+    """Make the directory of the session; those of processes that were killed are cleared."""
+    clear_homes(socket_directory(runtime))
+    return private_directory(runtime / f"{_HOME}{os.getpid()}")
+
+
+def clear_homes(runtime: Path) -> None:
+    """Clear the directories of sessions whose process was killed."""
+    for home in runtime.glob(f"{_HOME}*"):
+        if not lives(home.name.removeprefix(_HOME)):
+            with suppress(OSError):  # somebody else was faster, or it is in nobody's way
+                if is_ours(home):
+                    linux.unmount(str(home), linux.MNT_DETACH)
+                home.rmdir()
+
+
+def is_ours(place: Path) -> bool:
+    """Whether narfs mounted what is mounted there."""
+    here = mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), str(place))
+    return here is not None and here.is_ours

@@ -20,7 +20,7 @@ _NO_STORE: Final = frozenset({"none", "narfs"})
 
 _WITH_VALUE: Final = frozenset(
     {
-        *("config", "store", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline"),
+        *("config", "store", "index-store", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline"),
         *("cache-dir", "cache-size", "keep-free"),
         *("path", "closure", "allow", "paths-from", "frontend", "nix-socket"),
     }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from narfs.cli.fstab import mount_narfs
-from narfs.cli.options import SERVING
+from narfs.cli.mount import mount
 from narfs.daemon.fstab import mount_arguments
 from narfs.errors import UsageError
 
@@ -48,9 +48,13 @@ def test_what_cannot_be_is_refused(word: str) -> None:
         mount_arguments("none", "/mnt", [word])
 
 
-@pytest.mark.parametrize("key", SERVING)
-def test_every_setting_of_a_mount_may_be_given(key: str) -> None:
-    assert f"--{key}" in mount_arguments("none", "/mnt", [f"{key}=x"])
+OPTIONS = [each.opts[0] for each in mount.params if each.opts[0].startswith("--")]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_a_mount_may_be_given(option: str) -> None:
+    word = option if option == "--allow-missing" else f"{option}=x"
+    assert option in mount_arguments("none", "/mnt", [word.removeprefix("--")])
 
 
 def test_the_helper_takes_what_mount_gives_it() -> None:

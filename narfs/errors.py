@@ -10,6 +10,7 @@
     │   └── NotASymlink
     ├── Unavailable         it may exist; a lake, a disk or a peer is in trouble; ask again later
     │   └── TooSlow         a deadline passed; the work itself may go on
+    ├── OverQuota           somebody has fetched as much as he may
     ├── Untrusted           no key we trust vouches for it
     ├── Corrupt             bytes differ from what was promised; will not get better by asking again
     ├── FormatError         bytes that are not in their format; knows where
@@ -53,6 +54,10 @@ class Unavailable(NarfsError):  # noqa: N818
 
 class TooSlow(Unavailable):
     """A deadline passed before the answer came; the work itself may go on."""
+
+
+class OverQuota(NarfsError):  # noqa: N818
+    """Somebody has fetched as much as he may; what was fetched can still be read."""
 
 
 class Untrusted(NarfsError):  # noqa: N818

@@ -25,7 +25,7 @@ Examples:
   narfs daemon --group builders                      members of the group may ask how it goes
   narfs view create build-17 --closure ./result --at /srv/build-17/store"""
 )
-@settings(*SERVING, "frontend")
+@settings(*SERVING, "fetch-bytes", "frontend")
 @click.option("--group", metavar="NAME", help="Members may connect and look; changing is for root and this user.")
 def daemon(request: ConfigRequest, group: str | None) -> None:
     """Serve many views from one process, made and removed with narfs view.
@@ -60,7 +60,19 @@ def view() -> None:
 
 _NAME = click.argument("name")
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-_OWN = ("store", "index-stores", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline", "frontend")
+_OWN = (
+    "store",
+    "index-stores",
+    "trusted-public-keys",
+    "trusted-index-keys",
+    "netrc-file",
+    "verify",
+    "read-deadline",
+    "fetch-bytes",
+    "bandwidth",
+    "bandwidth-share",
+    "frontend",
+)
 
 
 @view.command(
@@ -163,6 +175,7 @@ def report(name: str, as_json: bool) -> None:
         print_line(os.fsencode(f"{path['opened_files']}\t{path['read_bytes']}\t{path['path']}"))
     click.echo(
         f"{told['opened_files']} files, {told['read_bytes']} bytes of {told['read_paths']} paths;"
+        f" {told['fetched_bytes']} bytes fetched in {told['fetched_requests']} requests;"
         f" {told['unread_paths']} paths were never read",
         err=True,
     )

@@ -76,6 +76,16 @@ _SETTINGS = {
         "--cache-size", metavar="SIZE", help="Its budget: 20G, 10%. [default: 20G, at most a tenth of the disk]"
     ),
     "keep-free": click.option("--keep-free", metavar="SIZE", help="What it leaves free on its disk. [default: 5%]"),
+    "netrc-file": click.option("--netrc-file", metavar="FILE", help="Credentials by host. [default: as Nix does]"),
+    "bandwidth": click.option(
+        "--bandwidth", metavar="SIZE", help="Bytes a second that are fetched at most: 50M. [default: no limit]"
+    ),
+    "fetch-bytes": click.option(
+        "--fetch-bytes", metavar="SIZE", help="What is fetched for one view at most. [default: no limit]"
+    ),
+    "bandwidth-share": click.option(
+        "--bandwidth-share", metavar="N", help="Its weight where views share the daemon's bandwidth. [default: 1]"
+    ),
     "read-deadline": click.option(
         "--read-deadline", metavar="SECONDS", help="How long a program waits for one read at most. [default: 120]"
     ),
@@ -101,7 +111,7 @@ READING = (
     "keep-free",
 )
 """Keys of a command that reads contents, and keeps them."""
-SERVING = (*READING, "read-deadline")
+SERVING = (*READING, "bandwidth", "read-deadline")
 """Keys of a command that mounts."""
 
 

@@ -47,13 +47,16 @@ def _print_table(label: str, rows: list[tuple[str, str]]) -> None:
 
 
 def _daemon_rows(told: dict[str, Any]) -> list[tuple[str, str]]:
+    from narfs.daemon.sizes import in_words
+
     rows = [_process(told["daemon"]), *_sums(told["summary"])]
     rows += _cache(told["cache"], told["daemon"]["cache_dir"])
     for session in told["sessions"]:
         rows += _stores(session)
     for view in told["views"]:
         paths = f"{_counted(view['paths'], 'path')}, {view['frontend']}, at {view['directory']}"
-        rows.append(("view", f"{view['name']}: {paths}"))
+        fetched = f"{in_words(view['fetched_bytes'])} in {_counted(view['fetched_requests'], 'request')}"
+        rows.append(("view", f"{view['name']}: {paths}; fetched {fetched}"))
     return rows
 
 

@@ -63,6 +63,18 @@ class Config:
     netrc_file: Path | None = None
     ssl_cert_file: Path | None = None
 
+    fetch_bytes: Size | None = None
+    """What may be fetched for one View, or one process that has none; None: as much as is wanted."""
+    bandwidth: Size | None = None
+    """Bytes a second: of the process, and of a View that says so itself."""
+    bandwidth_share: int = 1
+    """What a View gets of the process's bandwidth, in relation to others that want it at the same time."""
+
+    @property
+    def of_all(self) -> Config:
+        """It without what concerns one View alone."""
+        return replace(self, frontend=Frontend.AUTO, fetch_bytes=None, bandwidth=None, bandwidth_share=1)
+
     @property
     def lake_settings(self) -> LakeSettings:
         """What of it the stores are asked with."""
@@ -138,6 +150,20 @@ def _size(value: object) -> Size:
     return Size(bytes=value) if isinstance(value, int) and value >= 0 else Size.parse(_text(value))
 
 
+def _bytes(value: object) -> Size:
+    size = _size(value)
+    if size.percent is not None or not size.bytes:
+        raise ValueError("a number of bytes such as 500M")
+    return size
+
+
+def _share(value: object) -> int:
+    text = str(value)
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1000):
+        raise ValueError("a number from 1 to 1000")
+    return int(text)
+
+
 def _seconds(value: object) -> float:
     try:
         seconds = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else 0.0
@@ -164,6 +190,9 @@ KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "negative-ttl": ("negative_ttl_s", _seconds),
     "netrc-file": ("netrc_file", _path),
     "ssl-cert-file": ("ssl_cert_file", _path),
+    "fetch-bytes": ("fetch_bytes", _bytes),
+    "bandwidth": ("bandwidth", _bytes),
+    "bandwidth-share": ("bandwidth_share", _share),
 }
 """Every key: the field it sets and the reader of its value, which raises ValueError saying what it expected."""
 

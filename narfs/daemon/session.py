@@ -18,7 +18,9 @@ from narfs.engine.closure import describe_all
 from narfs.engine.store import open_store, open_workers
 from narfs.engine.trust import TrustPolicy
 from narfs.errors import CacheHeld, CacheUnusable, Unavailable
+from narfs.lake.account import Account
 from narfs.lake.index_stores import IndexStores
+from narfs.lake.line import Line
 from narfs.lake.upstreams import open_lakes
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from narfs.daemon.config import Config
     from narfs.daemon.selection import PathName, Selection
+    from narfs.daemon.sizes import Size
     from narfs.engine.means import Described
     from narfs.engine.store import Store
     from narfs.engine.workers import Workers
@@ -45,6 +48,16 @@ class Household:
     """Why there is no cache, if it was to be one and failed."""
     workers: Workers
     lots: Lots
+    line: Line | None = None
+    """The bandwidth that all share."""
+
+    def account(self, name: str, config: Config, *, bandwidth: Size | None = None) -> Account:
+        """Open an account for one View; ``bandwidth`` is what it has at most for itself."""
+        lanes = [] if bandwidth is None else [Line(bandwidth.bytes).lane()]
+        if self.line is not None:
+            lanes.append(self.line.lane(config.bandwidth_share))
+        quota_bytes = None if config.fetch_bytes is None else config.fetch_bytes.bytes
+        return Account(name, quota_bytes=quota_bytes, lanes=lanes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +112,8 @@ async def open_household(config: Config, *, if_held: Literal["refuse", "uncached
     async with AsyncExitStack() as opened:
         cache, trouble = await _open_cache(config, opened, if_held)
         workers = await opened.enter_async_context(open_workers(os.cpu_count() or 1))
-        yield Household(cache, trouble, workers, Lots(None if cache is None else cache.catalog))
+        line = None if config.bandwidth is None else Line(config.bandwidth.bytes)
+        yield Household(cache, trouble, workers, Lots(None if cache is None else cache.catalog), line)
 
 
 @asynccontextmanager
@@ -133,7 +147,8 @@ async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]
             open_household(config, if_held=if_held) as household,
             open_session_in(household, config) as session,
         ):
-            yield session
+            with household.account("this process", config).paying():
+                yield session
     except BaseExceptionGroup as group:
         # The nurseries inside are no business of the caller's: he gets the failure that he can catch by name.
         raise most_telling(group) from group

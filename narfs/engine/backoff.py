@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.errors import again
+from narfs.errors import OverQuota, again
 
 if TYPE_CHECKING:
     from narfs.errors import NarfsError
@@ -29,7 +29,9 @@ class Backoff:
         self._rest_s = _FIRST_S
 
     def failed(self, error: NarfsError, *, for_ever: bool = False) -> None:
-        """Note a failure; each one doubles the rest."""
+        """Note a failure; each one doubles the rest. A quota is its owner's trouble, and no reason to rest."""
+        if isinstance(error, OverQuota):
+            return
         self._error = error
         self._retry_at = math.inf if for_ever else trio.current_time() + self._rest_s
         self._rest_s = min(2 * self._rest_s, _LONGEST_S)

@@ -16,7 +16,7 @@ import trio
 from narfs.engine.backoff import Backoff
 from narfs.engine.flights import Flight, take_off
 from narfs.engine.ranges import runs
-from narfs.errors import NarfsError, Unavailable
+from narfs.errors import NarfsError, OverQuota, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +66,8 @@ class Pages:
             return False
         try:
             await self._fetch(missing)
+        except OverQuota:
+            raise
         except NarfsError as error:
             self._failed(error)
             return False

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from narfs.engine.ranges import check
-from narfs.errors import Corrupt, NarfsError, again
+from narfs.errors import Corrupt, NarfsError, OverQuota, again
 from narfs.formats.compression import decoder
 
 if TYPE_CHECKING:
@@ -92,6 +92,8 @@ class Restream:
         assert request is not None  # noqa: S101 - the stream only moves for a request
         request.error = error
         request.answered.set()
+        if isinstance(error, OverQuota):  # of who began this: the next stream is somebody else's
+            return None
         return await self._next_request()
 
     async def _next_request(self) -> _Request | None:

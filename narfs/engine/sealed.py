@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
-from narfs.errors import NarfsError, NotFound, Unavailable
+from narfs.errors import NarfsError, NotFound, OverQuota, Unavailable
 from narfs.formats.seal import head_end, index_name, unseal_beginning
 
 if TYPE_CHECKING:
@@ -58,6 +58,8 @@ async def find_sealed(means: Means, described: Described) -> Sealed | None:
             trouble = trouble or error
             if not place.in_store:  # a store says so itself, once for all paths
                 _log.warning("%s; %s is read without this index", error, described.narinfo.path.base_name)
+        except OverQuota:
+            raise
         except NarfsError as error:
             means.counters.indexes_refused += 1
             _log.warning("%s: %s: %s", described.narinfo.path.base_name, place.lake.url, error)

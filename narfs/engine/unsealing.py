@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from narfs.engine import narinfos
 from narfs.engine.flights import Flight, take_off
 from narfs.engine.sealed import find_sealed
-from narfs.errors import NarfsError, NotFound, Unavailable, Untrusted
+from narfs.errors import NarfsError, NotFound, OverQuota, Unavailable, Untrusted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -48,7 +48,7 @@ class Unsealing:
         self._wanted = self._unreached
 
     async def _run(self) -> None:
-        self._unreached = False
+        self._unreached = again = False
         try:
             if self._described.kept and self._described.narinfo.index_name is None:
                 await self._describe_again()
@@ -57,8 +57,11 @@ class Unsealing:
                 await self._take(self._described, sealed)
         except Unavailable:
             self._unreached = True
+        except OverQuota:
+            again = True
+            raise
         finally:
-            self._wanted = False  # not before: whoever comes meanwhile waits for this
+            self._wanted = again  # not before: whoever comes meanwhile waits for this
 
     async def _describe_again(self) -> None:
         known = self._described.narinfo

@@ -3,6 +3,8 @@
 =================  =========================================================================================
 settings           LakeSettings: patience, bounds, credentials
 store_url          StoreUrl: which lake, and which names lie inside it; pure
+account            Account: what was fetched for somebody, how much that may be, and how fast
+line               Line: bytes a second, shared by weight
 identity           what makes two lakes the same for those who must not see what others see
 transport          what every transport can do: whole small objects, streams, ranges, uploads
 file               FileTransport: a lake in a directory

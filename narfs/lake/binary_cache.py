@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, TooSlow, Unavailable, UsageError
+from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, OverQuota, TooSlow, Unavailable, UsageError
 from narfs.formats.cache_info import DEFAULT_PRIORITY, MAX_CACHE_INFO_BYTES, CacheInfo
 from narfs.formats.narinfo import MAX_NARINFO_BYTES, NarInfo
 from narfs.formats.seal import MAX_INDEX_BYTES
 from narfs.formats.store_path import HASH_PART, STORE_DIR
+from narfs.lake.account import paid, paid_stream
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
 from narfs.offsets import BlobOffset
 
@@ -87,7 +88,7 @@ class BinaryCache:
         """
         await self.info()
         name = f"{hash_part}.narinfo"
-        data = await self._transport.get(name, max_bytes=MAX_NARINFO_BYTES)
+        data = await paid(self._transport.get(name, max_bytes=MAX_NARINFO_BYTES))
         try:
             narinfo = NarInfo.parse(data, expect=hash_part)
         except FormatError as error:
@@ -98,19 +99,19 @@ class BinaryCache:
     async def listing(self, hash_part: str) -> bytes:
         """Read the ``.ls`` of a store path as it is: an unsigned hint."""
         await self.info()
-        return await self._transport.get(f"{hash_part}.ls", max_bytes=MAX_LISTING_BYTES)
+        return await paid(self._transport.get(f"{hash_part}.ls", max_bytes=MAX_LISTING_BYTES))
 
     async def sealed_index(self, narinfo: NarInfo) -> bytes:
         """Read the sealed index that the narinfo tells of, as it is; Untrusted if that leads out of the lake."""
-        return await self._transport.get(self.url.name_of(narinfo.index_name or ""), max_bytes=MAX_INDEX_BYTES)
+        return await paid(self._transport.get(self.url.name_of(narinfo.index_name or ""), max_bytes=MAX_INDEX_BYTES))
 
     async def index_beginning(self, name: str, length: int) -> bytes:
         """Read the first ``length`` bytes of a sealed index, or all; Untrusted if ``name`` leads out of the lake."""
-        return await self._transport.read_beginning(self.url.name_of(name), length)
+        return await paid(self._transport.read_beginning(self.url.name_of(name), length))
 
     async def read_index(self, name: str, start: int, length: int) -> bytes:
         """Read exactly ``length`` bytes of a sealed index."""
-        return await self._transport.read_range(self.url.name_of(name), BlobOffset(start), length)
+        return await paid(self._transport.read_range(self.url.name_of(name), BlobOffset(start), length))
 
     @asynccontextmanager
     async def open_blob(
@@ -123,7 +124,7 @@ class BinaryCache:
         name = self.url.name_of(narinfo.url)
         async with AsyncExitStack() as stack:
             try:
-                pieces = await stack.enter_async_context(self._transport.stream(name, start=start))
+                pieces = await stack.enter_async_context(paid_stream(self._transport.stream(name, start=start)))
             except NotFound as error:
                 raise self._lost(narinfo) from error
             yield pieces
@@ -131,7 +132,7 @@ class BinaryCache:
     async def read_blob(self, narinfo: NarInfo, start: BlobOffset, length: int) -> bytes:
         """Read exactly ``length`` bytes of the compressed NAR; what is absent is Unavailable."""
         try:
-            return await self._transport.read_range(self.url.name_of(narinfo.url), start, length)
+            return await paid(self._transport.read_range(self.url.name_of(narinfo.url), start, length))
         except NotFound as error:
             raise self._lost(narinfo) from error
 
@@ -210,8 +211,8 @@ class BinaryCache:
 
     async def _read_info(self) -> CacheInfo:
         try:
-            return CacheInfo.parse(await self._transport.get(CACHE_INFO, max_bytes=MAX_CACHE_INFO_BYTES))
-        except TooSlow:
+            return CacheInfo.parse(await paid(self._transport.get(CACHE_INFO, max_bytes=MAX_CACHE_INFO_BYTES)))
+        except (TooSlow, OverQuota):
             raise
         except NarfsError as error:
             # Also where it is absent or no nix-cache-info: a portal that greets with 200 is no lake, and may go away.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 from lru import LRU
 
-from narfs.errors import NarfsError, NotFound, TooSlow, Unavailable
+from narfs.errors import NarfsError, NotFound, OverQuota, TooSlow, Unavailable
 from narfs.formats.seal import index_name
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class IndexStores:
             else:
                 self._failed(lake, trouble)
             raise trouble from error
+        except OverQuota:
+            raise
         except NarfsError as error:
             self._failed(lake, error)
             raise Unavailable(str(error)) from error

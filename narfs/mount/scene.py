@@ -10,10 +10,11 @@ from narfs.mount.waits import Waits
 if TYPE_CHECKING:
     from narfs.mount.accessor import PathSource
     from narfs.mount.view import View
+    from narfs.mount.waits import Payer
 
 
 class Scene:
-    """One View; ``source`` is where an open one finds its paths.
+    """One View; ``source`` is where an open one finds its paths, ``payer`` whom what is fetched for it is accounted.
 
     Deadlines bound one answer, not the work behind it: ``read_deadline_s`` what lies in a NAR, ``root_deadline_s`` a
     name in the root. Whoever shows it lets ``roots.learn_all`` end before, and ``roots.keep_trying`` run beside.
@@ -26,8 +27,9 @@ class Scene:
         *,
         read_deadline_s: float = 120.0,
         root_deadline_s: float = 5.0,
+        payer: Payer | None = None,
     ) -> None:
         self.view = view
-        self.waits = Waits()
+        self.waits = Waits(payer)
         self.roots = Roots(view, source, self.waits, deadline_s=root_deadline_s)
         self.read_deadline_s = read_deadline_s

@@ -12,7 +12,7 @@ has a deadline, and when the mount goes away all of them end at once::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Protocol, TypeVar, TypeVarTuple
 
 import trio
 
@@ -25,10 +25,18 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
-class Waits:
-    """The waits of one mount."""
+class Payer(Protocol):
+    """Who is accounted what is fetched."""
 
-    def __init__(self) -> None:
+    async def pays(self, ask: Callable[[*Ts], Awaitable[T]], /, *args: *Ts) -> T:
+        """Ask, and give the answer."""
+
+
+class Waits:
+    """The waits of one View; ``payer`` pays for what is fetched meanwhile."""
+
+    def __init__(self, payer: Payer | None = None) -> None:
+        self._payer = payer
         self._scopes: set[trio.CancelScope] = set()
         self._closing = False
 
@@ -44,7 +52,7 @@ class Waits:
             with trio.move_on_after(deadline_s) as scope:
                 self._scopes.add(scope)
                 try:
-                    return await ask(*args)
+                    return await (ask(*args) if self._payer is None else self._payer.pays(ask, *args))
                 finally:
                     self._scopes.discard(scope)
         if self._closing:

@@ -175,6 +175,24 @@ def test_a_view_gets_nothing_of_what_others_fetched_but_what_its_own_stores_have
             (lied / "motto").read_bytes()
 
 
+def test_a_view_is_accounted_what_it_was_first_to_fetch_and_ends_at_its_quota(program: Program) -> None:
+    with daemon(program, "--bandwidth", "100M"):
+        first = Path(create(program, "first", "--bandwidth-share", "2")["directory"])
+        assert (program.at(first, program.library) / "motto").read_bytes() == b"be lazy\n"
+        poor = Path(create(program, "poor", "--fetch-bytes", "1")["directory"])
+        assert (program.at(poor, program.library) / "motto").read_bytes() == b"be lazy\n"
+        with pytest.raises(OSError, match="quota exceeded"):
+            (program.at(poor, program.tool) / "bin" / "tool").read_bytes()
+        assert (program.at(first, program.tool) / "bin" / "alias").read_bytes().startswith(b"#!")
+        told = {one["name"]: one for one in json.loads(program.output("view", "list", "--json"))}
+        assert told["first"]["fetched_bytes"] > 500
+        assert told["poor"]["fetched_bytes"] <= 1000
+        report = json.loads(program.output("view", "report", "first", "--json"))
+        assert report["fetched_bytes"] == told["first"]["fetched_bytes"]
+        assert report["fetched_requests"] == told["first"]["fetched_requests"] > 3
+        assert b"poor: " in program.output("status")
+
+
 def test_a_view_ends_with_its_owner(program: Program) -> None:
     with daemon(program), subprocess.Popen(["sleep", "60"]) as owner:
         create(program, "one", "--path", program.library.path.path, "--owner-pid", str(owner.pid))

@@ -89,9 +89,9 @@ def test_usage_errors_exit_2(
 
 def test_a_mistyped_option_is_named_with_what_may_have_been_meant(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["mount", "--stor", "x", "/mnt"])
+        main(["mount", "--verif", "x", "/mnt"])
     said = capsys.readouterr().err
-    assert said == "narfs mount: No such option '--stor'. Did you mean '--store'?; narfs mount --help tells more\n"
+    assert said == "narfs mount: No such option '--verif'. Did you mean '--verify'?; narfs mount --help tells more\n"
 
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,7 @@ def test_the_user_s_file_is_read_instead_of_the_system_s(machine: Machine) -> No
 @pytest.mark.parametrize(
     ("toml", "complaint"),
     [
-        ('colour = "red"', "unknown key 'colour'; known are cache-dir, "),
+        ('colour = "red"', "unknown key 'colour'; known are bandwidth, "),
         ("cachesize = 3", "unknown key 'cachesize'; did you mean cache-size?"),
         ('verify = "never"', "verify: expected strict or progressive, found 'never'"),
         ("cache-size = -1", "cache-size: expected"),

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from narfs.daemon.session import Session
     from narfs.daemon.views.report import Report
     from narfs.daemon.views.sessions import Sessions
+    from narfs.lake.account import Account
     from narfs.mount.fuse import Stage
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,7 @@ class KeptView:
     spec: ViewSpec
     scene: Scene
     session: Session
+    account: Account
     directory: Path
     owner: Owner
     known: KnownPaths
@@ -79,6 +81,8 @@ class KeptView:
             "paths": len(view.attachments),
             "nar_bytes": sum(each.accessor.nar_size for each in view.attachments),
             "read_bytes": sum(each.bytes_read for each in view.attachments),
+            "fetched_bytes": self.account.received_bytes,
+            "fetched_requests": self.account.requests,
             "waiting": len(self.scene.waits),
             "age_s": round(time.time() - self.created, 3),
             "owner_pid": self.spec.owner_pid,
@@ -144,7 +148,7 @@ class Views:
             kept.bound = None
         if self._kept.pop(name, None) is None:
             raise NotFound(f"view {name} is being removed")
-        told = report(kept.scene.view)
+        told = report(kept.scene.view, kept.account)
         (self._state / f"{name}.json").unlink(missing_ok=True)
         kept.running.cancel()
         await self._put_away(kept)
@@ -196,13 +200,15 @@ class Views:
             undo.callback(owner.close)
             common = self._config()
             config = spec.config(common)
-            # How a View is shown is its own: it shares fetches with those that are shown otherwise.
-            session = await self._sessions.take(replace(config, frontend=Frontend.AUTO), common)
+            session = await self._sessions.take(config.of_all, common.of_all)
             undo.callback(self._sessions.give_back, session)
-            scene, known, choice = await self._scene(spec, config, session)
+            own = config.bandwidth if "bandwidth" in spec.settings else None
+            account = session.household.account(f"view {spec.name}", config, bandwidth=own)
+            with account.paying():
+                scene, known, choice = await self._scene(spec, config, session, account)
             self._stage.show(spec.name.encode(), scene)
             undo.push_async_callback(self._stage.remove, spec.name.encode())
-            kept = KeptView(spec, scene, session, self._home / spec.name, owner, known, choice)
+            kept = KeptView(spec, scene, session, account, self._home / spec.name, owner, known, choice)
             if choice.frontend is Frontend.EROFS:
                 at = spec.at or private_directory(self._own / spec.name)
                 mounted = self._images.mount(spec.name, scene, session.household, self._stage, at)
@@ -219,7 +225,9 @@ class Views:
         self._nursery.start_soon(self._run, kept)
         return kept
 
-    async def _scene(self, spec: ViewSpec, config: Config, session: Session) -> tuple[Scene, KnownPaths, Choice]:
+    async def _scene(
+        self, spec: ViewSpec, config: Config, session: Session, account: Account
+    ) -> tuple[Scene, KnownPaths, Choice]:
         known: KnownPaths = OpenSet(session.store)
         if not spec.selection.closed:
             choice = await choose(config, None, self._images)
@@ -235,6 +243,7 @@ class Views:
             None if view.closed else session.store,
             read_deadline_s=session.config.read_deadline_s,
             root_deadline_s=session.config.root_lookup_deadline_s,
+            payer=account,
         )
         await scene.roots.learn_all()
         return scene, known, choice
@@ -248,7 +257,7 @@ class Views:
     async def _answer_nix(self, kept: KeptView, task_status: trio.TaskStatus[None]) -> None:
         """Tell Nix what the View shows; everybody if the View is where everybody can see it."""
         shared = kept.spec.at is not None and MountOptions.for_this_user().allow_other
-        with kept.answering:
+        with kept.answering, kept.account.paying():
             async with serving_nix(kept.spec.nix_socket, kept.known, shared=shared):
                 task_status.started()
                 await trio.sleep_forever()

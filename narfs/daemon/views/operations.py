@@ -34,7 +34,8 @@ def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitabl
         return [kept.facts() for kept in views.kept]
 
     async def tell(arguments: Mapping[str, Any]) -> object:
-        return report(views.named(_name(arguments)).scene.view)
+        kept = views.named(_name(arguments))
+        return report(kept.scene.view, kept.account)
 
     async def tell_registration(arguments: Mapping[str, Any]) -> object:
         return registration(views.named(_name(arguments)).known.everything())

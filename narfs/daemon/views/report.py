@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from narfs.lake.account import Account
     from narfs.mount.view import View
 
 
@@ -28,9 +29,12 @@ class Report:
     unread_paths: int
     opened_files: int
     read_bytes: int
+    fetched_requests: int
+    """What it asked the stores, and was the first to ask."""
+    fetched_bytes: int
 
 
-def report(view: View) -> Report:
+def report(view: View, account: Account) -> Report:
     """Count."""
     paths = tuple(
         PathReport(
@@ -48,4 +52,6 @@ def report(view: View) -> Report:
         unread_paths=len(paths) - read,
         opened_files=sum(path.opened_files for path in paths),
         read_bytes=sum(path.read_bytes for path in paths),
+        fetched_requests=account.requests,
+        fetched_bytes=account.received_bytes,
     )

@@ -35,6 +35,9 @@ OWN_SETTINGS: Final = frozenset(
         "stall-deadline",
         "root-lookup-deadline",
         "negative-ttl",
+        "fetch-bytes",
+        "bandwidth",
+        "bandwidth-share",
     }
 )
 """Keys of the configuration that a View may have for itself; the cache is everybody's."""

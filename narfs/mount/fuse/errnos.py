@@ -24,6 +24,7 @@ ERRNOS: Final[Mapping[type[NarfsError], int]] = {
     errors.NotASymlink: errno.EINVAL,
     errors.Unavailable: errno.EIO,
     errors.TooSlow: errno.ETIMEDOUT,
+    errors.OverQuota: errno.EDQUOT,
     errors.Untrusted: errno.EACCES,
     errors.Corrupt: errno.EIO,
     errors.FormatError: errno.EIO,

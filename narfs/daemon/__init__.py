@@ -29,6 +29,7 @@ reading         ``ls`` and ``cat``: one store path, looked at without a mount
 describing      ``info``: what the stores know of it
 registering     ``registration``: what Nix has to be told of paths in its store
 overlaying      ``overlay``: a writable store for Nix over a closed View
+overlays        those that are mounted, here and in other namespaces
 pushing         ``push``: sources, key and target of one push
 sealing         ``seal``: paths, key and lakes of one run
 """

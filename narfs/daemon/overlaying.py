@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from narfs.daemon import control, linux
 from narfs.daemon.asking import all_status
+from narfs.daemon.overlays import overlay_at
 from narfs.daemon.views.asking import ask
 from narfs.errors import NarfsError, NotFound, Unavailable, UsageError
 from narfs.formats.store_path import STORE_DIR
@@ -90,7 +91,7 @@ def create(place: Path, lower: Lower, *, upper: Path, register: bool) -> None:
     if register and not directory.endswith(STORE_DIR):
         raise UsageError(f"{directory}: only a directory {STORE_DIR} of some root can be registered with Nix")
     layers = Layers.of(lower.directory, os.path.realpath(upper))
-    if _overlay_at(directory) is not None:
+    if overlay_at(directory) is not None:
         raise UsageError(f"{directory}: an overlay is mounted there already; narfs overlay remove {directory}")
     try:
         Path(directory).mkdir(parents=True, exist_ok=True)
@@ -150,7 +151,7 @@ def remount(place: Path) -> None:
     Needed after its layers were changed behind its back: Nix runs this after collecting garbage (remount-hook).
     """
     directory = place_of(place)
-    if _overlay_at(directory) is None:
+    if overlay_at(directory) is None:
         raise UsageError(f"{directory}: no overlay is mounted there")
     try:
         # Flags that are not said again would be dropped; its options overlayfs keeps whatever is said.
@@ -161,22 +162,10 @@ def remount(place: Path) -> None:
 
 
 def _ours_at(directory: str) -> Layers:
-    options = _overlay_at(directory)
+    options = overlay_at(directory)
     if options is None:
         raise UsageError(f"{directory}: no overlay is mounted there")
     layers = Layers.of(options.get("lowerdir", ""), options.get("upperdir", ""))
     if options.get("workdir") != layers.work:
         raise UsageError(f"{directory}: an overlay that narfs did not make; use umount")
     return layers
-
-
-def _overlay_at(directory: str) -> dict[str, str] | None:
-    """Give the options of the overlay that is the topmost mount at exactly this place."""
-    found = None
-    for line in Path("/proc/self/mounts").read_bytes().splitlines():
-        # Spaces and the like are written as \040; a byte is a character until the end.
-        _, place, kind, options, *_ = (word.decode("unicode_escape").encode("latin-1") for word in line.split(b" "))
-        if place == os.fsencode(directory):
-            pairs = (os.fsdecode(option).partition("=")[::2] for option in options.split(b","))
-            found = dict(pairs) if kind == b"overlay" else None
-    return found

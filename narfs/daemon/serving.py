@@ -26,9 +26,9 @@ from narfs.daemon.erofs.homes import make_home
 from narfs.daemon.erofs.images import Images
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
+from narfs.daemon.registering import registration_aside
 from narfs.daemon.session import open_session
 from narfs.errors import UsageError
-from narfs.formats.registration import registration
 from narfs.mount.fuse import Stage, serve_mount
 from narfs.mount.inodes import Inodes
 from narfs.mount.mountpoint import prepare
@@ -131,7 +131,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 return status.as_json(status.take(task, session, view, handlers, started=started))
 
             async def tell_registration(_: object) -> object:
-                return registration(known.everything())
+                return await registration_aside(known)
 
             async def unmount(_: object) -> None:
                 nursery.cancel_scope.cancel()

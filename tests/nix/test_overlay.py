@@ -156,3 +156,19 @@ def test_a_view_of_the_daemon_is_a_lower_layer_too(daemon: World, lakes: Lakes) 
     )
     assert daemon.run("cat", daemon.build("on-top")) == lakes.builder.run("cat", lakes.builder.build("on-top"))
     remove(daemon, "/nix/store")
+
+
+@pytest.mark.parametrize("elsewhere", ["", "unshare --mount"], ids=["here", "in a namespace of its own"])
+def test_a_view_below_an_overlay_is_removed_only_lazily(daemon: World, elsewhere: str) -> None:
+    daemon.shell("mkfifo /run/done")
+    overlay = f"{daemon.narfs} overlay create /nix/store --view closed --upper /nix/upper --no-registration"
+    daemon.shell(f"{elsewhere} sh -ec '{overlay}; echo > /run/done; read _ < /run/done' >/run/log 2>&1 & cat /run/done")
+    try:
+        with pytest.raises(AssertionError, match=r"an overlay lies over it at /nix/store \(process \d+ has it\)"):
+            daemon.run(daemon.narfs, "view", "remove", "closed")
+        assert "closed" in daemon.run(daemon.narfs, "view", "list")
+        daemon.run(daemon.narfs, "view", "remove", "closed", "--lazy")
+    finally:
+        daemon.shell("echo > /run/done")
+        if not elsewhere:
+            remove(daemon, "/nix/store")

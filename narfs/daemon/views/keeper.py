@@ -141,8 +141,10 @@ class Views:
         return kept
 
     async def remove(self, name: str, *, lazily: bool = False) -> Report:
-        """End a View and tell what was read of it; UsageError if programs are in it, unless ``lazily``."""
+        """End a View and tell what was read of it; UsageError if something is in it or over it, unless ``lazily``."""
         kept = self.named(name)
+        if not lazily:
+            await place.check_bare(name, kept.directory)
         if kept.bound is not None:
             await self._take_off(kept.spec, kept.bound, lazily=lazily)
             kept.bound = None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from narfs.daemon.registering import registration_aside
 from narfs.daemon.views.report import report
 from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import UsageError
-from narfs.formats.registration import registration
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -38,7 +38,7 @@ def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitabl
         return report(kept.scene.view, kept.account)
 
     async def tell_registration(arguments: Mapping[str, Any]) -> object:
-        return registration(views.named(_name(arguments)).known.everything())
+        return await registration_aside(views.named(_name(arguments)).known)
 
     return {
         "view-create": create,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.daemon import linux
+from narfs.daemon import linux, overlays
 from narfs.errors import NotFound, Unavailable, UsageError
 from narfs.mount.mountpoint import mounted_at, prepare
 
@@ -36,6 +36,16 @@ async def unbind(place: Path, *, lazily: bool) -> None:
         raise UsageError(f"{place}: in use; end the programs in it (fuser -m {place}), or remove it lazily") from error
     except NotFound:  # somebody else did it
         return
+
+
+async def check_bare(name: str, directory: Path) -> None:
+    """See that no overlay has ``directory`` for a lower layer; UsageError: the kernel would not stop us."""
+    above = await trio.to_thread.run_sync(overlays.first_above, str(directory))
+    if above is not None:
+        raise UsageError(
+            f"view {name}: an overlay lies over it at {above.place} (process {above.pid} has it);"
+            " narfs overlay remove it first, or remove the view lazily"
+        )
 
 
 async def clear(at: Path) -> None:

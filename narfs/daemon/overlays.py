@@ -1,0 +1,65 @@
+"""Overlays that are mounted, read from the tables of mounts in /proc: in this mount namespace, and in all others."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+class Mount(NamedTuple):
+    """One line of a table. ``options`` is None if it is no overlay."""
+
+    place: str
+    options: Mapping[str, str] | None
+
+
+class Above(NamedTuple):
+    """An overlay over a directory: where it is, and a process that sees it there."""
+
+    place: str
+    pid: int
+
+
+def overlay_at(directory: str) -> Mapping[str, str] | None:
+    """Give the options of the overlay that is the topmost mount at exactly this place."""
+    found = None
+    for mount in _mounts(Path("/proc/self/mounts")):
+        if mount.place == directory:
+            found = mount.options
+    return found
+
+
+def first_above(directory: str) -> Above | None:
+    """Find an overlay that has ``directory`` for a lower layer, in the mount namespace of any process we may look at.
+
+    7 ms on a machine with 100 of them; not for an event loop.
+    """
+    seen = set()
+    for process in _processes():
+        # Processes come and go, and those of others are none of ours.
+        with suppress(OSError):
+            namespace = (process / "ns/mnt").stat().st_ino
+            if namespace in seen:
+                continue
+            for mount in _mounts(process / "mounts"):
+                if mount.options and directory in mount.options.get("lowerdir", "").split(":"):
+                    return Above(mount.place, int(process.name))
+            seen.add(namespace)
+    return None
+
+
+def _processes() -> Iterator[Path]:
+    return (each for each in Path("/proc").iterdir() if each.name.isdecimal())
+
+
+def _mounts(table: Path) -> Iterator[Mount]:
+    for line in table.read_bytes().splitlines():
+        # Spaces and the like are written as \040; a byte is a character until the end.
+        _, place, kind, options, *_ = (word.decode("unicode_escape").encode("latin-1") for word in line.split(b" "))
+        pairs = (os.fsdecode(option).partition("=")[::2] for option in options.split(b","))
+        yield Mount(os.fsdecode(place), dict(pairs) if kind == b"overlay" else None)

@@ -41,7 +41,7 @@ class World:
         if newer:
             link_programs(directory / "programs")
             path = f"{directory}/programs:{path}"
-        self._environment = {
+        self.environment = {
             "HOME": str(directory / "home"),
             "LC_ALL": "C.UTF-8",
             "NIX_CONFIG": NIX_CONFIG,
@@ -69,7 +69,7 @@ class World:
         """Run a command inside, as root, and give what it printed; its complaints are in the error if it fails."""
         done = subprocess.run(
             [*self.enter, *command],
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=timeout_s,

@@ -1,0 +1,134 @@
+"""A build worker as docs/build-worker.md makes one: a daemon, and the recipe of that page, run as it stands there."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.nix.world import World
+
+JOBS = Path(__file__).with_name("worker.nix")
+_DOCUMENT = Path(__file__).parents[2] / "docs/build-worker.md"
+_DEADLINE_S = 120
+
+
+class Served(NamedTuple):
+    """A lake over HTTP, and the log of its server."""
+
+    url: str
+    directory: Path
+    log: Path
+
+    def asked(self) -> dict[str, int]:
+        """Give the bytes sent of each path that was asked for with GET; nginx writes a line when it has answered."""
+        sent: dict[str, int] = {}
+        for path, count in re.findall(r'"GET (\S+) HTTP/1.1" 20\d (\d+)', self.log.read_text()):
+            sent[path] = sent.get(path, 0) + int(count)
+        return sent
+
+
+class Worker:
+    """A machine that builds derivations whose inputs it does not have."""
+
+    def __init__(self, machine: World, lake: str, key: str, secret_key: Path, *options: str) -> None:
+        self.machine = machine
+        self.home = machine.directory / "worker"
+        self.home.mkdir()
+        self._recipe = self.home / "narfs-build"
+        self._recipe.write_text(recipe())
+        self._recipe.chmod(0o755)
+        programs = Path(machine.narfs).parent
+        path = f"{machine.environment['PATH']}:{programs}"
+        self._surroundings = [f"LAKE={lake}", f"KEY_FILE={secret_key}", f"PATH={path}"]
+        self._state = [f"XDG_CACHE_HOME={self.home}/cache", f"XDG_STATE_HOME={self.home}/state"]
+        keys = ("--trusted-public-keys", key, "--trusted-index-keys", key)
+        self._daemon = (machine.narfs, "daemon", "--store", lake, *keys, *options)
+
+    @contextmanager
+    def serving(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the daemon until the end of the block; it must end well."""
+        with (self.home / "daemon.log").open("ab") as log:
+            command = [*self.machine.enter, "env", *self._state, *self._daemon]
+            process = subprocess.Popen(command, env=self.machine.environment, stderr=log, stdin=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: process.poll() is not None or self._answers())
+            yield process
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(_DEADLINE_S) == 0
+        finally:
+            process.kill()
+            process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            self.views()
+        except AssertionError:
+            return False
+        return True
+
+    def views(self) -> list[dict[str, Any]]:
+        """Ask the daemon which views it has."""
+        told: list[dict[str, Any]] = json.loads(self.machine.run(self.machine.narfs, "view", "list", "--json"))
+        return told
+
+    def derivation(self, attribute: str) -> str:
+        """Have the worker's own Nix write a derivation; that is all it has of it."""
+        return self.machine.run("nix-instantiate", JOBS, "-A", attribute).strip()
+
+    def start(self, derivation: str, name: str) -> subprocess.Popen[bytes]:
+        """Begin to build; the process is the recipe's, and prints what was built."""
+        command = [
+            *self.machine.enter,
+            "env",
+            *self._surroundings,
+            str(self._recipe),
+            derivation,
+            f"{self.home}/{name}",
+        ]
+        return subprocess.Popen(
+            command,
+            env=self.machine.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
+    def finish(self, build: subprocess.Popen[bytes]) -> str:
+        """Wait for a build and give what it built."""
+        out, said = build.communicate(timeout=_DEADLINE_S)
+        assert build.returncode == 0, said.decode() + (self.home / "daemon.log").read_text()
+        return out.decode().strip()
+
+    def report(self, name: str) -> dict[str, Any]:
+        """Give what the recipe wrote of its view."""
+        told: dict[str, Any] = json.loads((self.home / name / "report.json").read_text())
+        return told
+
+    def mounts(self) -> list[str]:
+        """Name the mounts below the worker's directory, in the daemon's namespace."""
+        places = [line.split()[4] for line in self.machine.run("cat", "/proc/self/mountinfo").splitlines()]
+        return [place for place in places if place.startswith(f"{self.home}/")]
+
+
+def recipe() -> str:
+    """Take the script out of the document."""
+    (script,) = re.findall(r"^```sh\n(#!.*?)^```$", _DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    assert isinstance(script, str)
+    return script
+
+
+def wait_for(met: Callable[[], bool]) -> None:
+    """Poll until it is so; fails after two minutes."""
+    end = time.monotonic() + _DEADLINE_S
+    while not met():
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)

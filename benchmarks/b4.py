@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.comparison import BARE, NARFS, all_sites, measure
+from benchmarks.comparison import BARE, EROFS, NARFS, all_sites, measure
 from benchmarks.datasets import files_below
 from benchmarks.harness import Report
 from benchmarks.sites import scratch
@@ -43,4 +43,5 @@ def run(plan: Plan) -> None:
             report.ratio(
                 NARFS, ext4, f"{name}, {state}", target=1.5 if name != "find -ls" and state == "warm" else None
             )
+            report.ratio(EROFS, ext4, f"{name}, {state}", target=1.15)
     report.finish()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.comparison import BARE, NARFS, SQUASHFUSE, all_sites, measure
+from benchmarks.comparison import BARE, EROFS, NARFS, SQUASHFUSE, all_sites, measure
 from benchmarks.harness import Report
 from benchmarks.sites import scratch
 from benchmarks.trees import one_file
@@ -37,6 +37,7 @@ def run(plan: Plan) -> None:
         for state in ("cold", "warm"):
             measured = f"{_name(readers)}, {state}"
             report.ratio(NARFS, ext4, measured, target=1.1 if state == "warm" else None)
+            report.ratio(EROFS, ext4, measured, target=1.1 if state == "warm" else None)
             report.ratio(NARFS, BARE, measured)
             report.ratio(NARFS, SQUASHFUSE, measured)
     report.finish()

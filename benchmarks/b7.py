@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from benchmarks.comparison import BARE, NARFS, SQUASHFUSE, all_sites, measure
+from benchmarks.comparison import BARE, EROFS, NARFS, SQUASHFUSE, all_sites, measure
 from benchmarks.datasets import files_below
 from benchmarks.harness import Report
 from benchmarks.sites import scratch
@@ -33,4 +33,5 @@ def run(plan: Plan) -> None:
         report.ratio(NARFS, BARE, f"read, {state}", target=1.1)
         report.ratio(NARFS, ext4, f"read, {state}")
         report.ratio(NARFS, SQUASHFUSE, f"read, {state}")
+        report.ratio(EROFS, ext4, f"read, {state}", target=1.15 if state == "warm" else None)
     report.finish()

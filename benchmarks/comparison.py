@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import drop_caches, seconds
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from benchmarks.sites import Site
 
 NARFS, EMPTY, BARE, SQUASHFUSE = "narfs", "narfs, empty cache", "bare pyfuse3", "squashfuse"
+EROFS = "narfs, erofs"
 
 
 def all_sites(dataset: Dataset, work: Path, *, compression: str) -> list[Site]:
@@ -27,6 +29,7 @@ def all_sites(dataset: Dataset, work: Path, *, compression: str) -> list[Site]:
         BarePyfuse3(dataset.tree, work),
         Disk(dataset.tree),
         Squashfuse(dataset.squashfs(), work),
+        *([Narfs((dataset,), stores, work, EROFS, frontend="erofs")] if os.geteuid() == 0 else []),
     ]
 
 

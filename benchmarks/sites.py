@@ -110,6 +110,7 @@ class Narfs:
     remembers: bool = True
     module: str = "narfs"
     """What ``python -m`` runs."""
+    frontend: str = "tree"
 
     @property
     def cache(self) -> Path:
@@ -143,7 +144,8 @@ class Narfs:
             "--trusted-index-keys",
             datasets.public_key(),
         )
-        command = (sys.executable, "-m", self.module, "mount", "--foreground", *stores, *paths, *options)
+        frontend = ("--frontend", self.frontend)
+        command = (sys.executable, "-m", self.module, "mount", "--foreground", *frontend, *stores, *paths, *options)
         with mount_of((*command, self.mountpoint), self.mountpoint, log=self.log, environment=self._environment()) as (
             process,
             start_s,
@@ -160,7 +162,8 @@ class Narfs:
     def _environment(self) -> dict[str, str]:
         home = self.work / "home"
         home.mkdir(exist_ok=True)
-        ours = {"HOME": home, "XDG_RUNTIME_DIR": home, "XDG_CONFIG_HOME": home, "NIX_CONF_DIR": home}
+        ours = {"HOME": home, "NIX_CONF_DIR": home}
+        ours |= {f"XDG_{name}": home for name in ("RUNTIME_DIR", "CONFIG_HOME", "STATE_HOME")}
         return os.environ | {name: str(value) for name, value in ours.items()}
 
 

@@ -45,12 +45,12 @@ class Parts:
             return part
         return None
 
-    async def keep(self, nar_key: bytes, key: bytes, lot: Lot, part: bytes) -> None:
-        """Keep a part, if its NAR is in the cache and the disk takes it."""
+    async def keep(self, nar_key: bytes, key: bytes, lot: Lot, part: bytes) -> bool:
+        """Keep a part, if its NAR is in the cache and the disk takes it; say whether the NAR is."""
         means = self._means
         nar = means.live.get(nar_key)
         if nar is None or nar.retired or nar_key in means.changing or not means.health.usable:
-            return
+            return False
         data = _header(key, lot, part) + part
         path = means.places.part(nar_key)
         try:
@@ -61,6 +61,7 @@ class Parts:
                 means.catalog.grow(nar_key, INDEX, len(data))
         except OSError as error:
             _log.debug("cache: part of %s: %s", base32.encode(nar_key), error)
+        return True
 
 
 def _header(key: bytes, lot: Lot, part: bytes | memoryview) -> bytes:

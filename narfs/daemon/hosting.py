@@ -129,7 +129,7 @@ class _Daemon:
                 sessions,
                 home=home,
                 own=home.parent / "erofs",
-                images=Images(task.state / "images", home),
+                images=Images(task.state / "images", home, work),
                 state=task.state / "views",
                 nursery=work,
                 config=lambda: self._config,

@@ -120,7 +120,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 await session.introduce()
             members = await session.members(task.selection) if task.selection.closed else None
             accessors = await _accessors(session, members)
-            images = await _images(task, accessors)
+            images = await _images(task, accessors, nursery)
             view = View(closed=False)
             if accessors is not None:
                 view = View.of(accessors, inodes=None if images is None else Inodes())
@@ -186,13 +186,13 @@ async def _accessors(session: Session, members: Sequence[Described] | None) -> M
     return [(described.narinfo.path, await session.store.accessor(described)) for described in members]
 
 
-async def _images(task: Task, members: Members | None) -> Images | None:
+async def _images(task: Task, members: Members | None, nursery: trio.Nursery) -> Images | None:
     """Give the place of images if EROFS was asked for; UsageError says why it cannot be."""
     if task.config.frontend is not Frontend.EROFS:
         return None
     if task.options.extra:
         raise UsageError(f"-o {min(task.options.extra)}: an option of FUSE, which --frontend erofs does not take")
-    images = Images(task.images, make_home(task.runtime))
+    images = Images(task.images, make_home(task.runtime), nursery)
     await choose(task.config, members, images)
     return images
 

@@ -64,15 +64,16 @@ async def mounted_by_erofs(
 
     # On a disk, for the kernel takes no image from tmpfs, where other files of a test may be.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as disk:
-        images = Images(Path(disk, "images"), home)
-        if (trouble := await images.trouble()) is not None:
-            pytest.skip(trouble)
         try:
             with trio.fail_after(PATIENCE_S):
                 async with open_workers(1) as workers, trio.open_nursery() as nursery:
                     nursery.start_soon(partial(serve_mount, stage, home, on_ready=on_ready))
                     await ready.wait()
-                    await images.mount("view", scene, Household(cache, None, workers, Lots(None)), stage, place)
+                    images = Images(Path(disk, "images"), home, nursery)
+                    if (trouble := await images.trouble()) is not None:
+                        pytest.skip(trouble)
+                    household = Household(cache, None, workers, Lots(None if cache is None else cache.catalog))
+                    await images.mount("view", scene, household, stage, place)
                     try:
                         yield found[0]
                     finally:

@@ -20,6 +20,7 @@ from narfs.lake.upstreams import open_lakes
 from narfs.mount.fuse import Stage, serve_mount
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
+from tests.mount.frontends import mounted_by_erofs
 from tests.support.lakes import Lake
 from tests.support.server import Server, serve
 
@@ -56,11 +57,16 @@ class House:
         verify: Verify = Verify.STRICT,
         budget_bytes: int = GIB,
         cache: Path | None = None,
+        by_erofs: bool = False,
     ) -> AsyncIterator[tuple[Path, Store]]:
-        """Mount an open View, or a closed one of ``paths``; gives the mountpoint and the engine."""
+        """Mount an open View, or a closed one of ``paths``; gives the mountpoint and the engine.
+
+        With ``by_erofs`` index keys count too, and unsealed paths are read whole before.
+        """
         place = self.directory / "mnt"
         place.mkdir(exist_ok=True)
-        trust = TrustPolicy(PublicKeys.parse(self.lake.trusted_public_keys), verify)
+        keys = PublicKeys.parse(self.lake.trusted_public_keys)
+        trust = TrustPolicy(keys, verify, keys if by_erofs else PublicKeys())
         settings = LakeSettings(attempts=2, negative_ttl_s=0.2)
         async with trio.open_nursery() as nursery, AsyncExitStack() as opened:
             lakes = await opened.enter_async_context(open_lakes([self.server.url], settings))
@@ -74,6 +80,11 @@ class House:
             if paths is not None:
                 members = await describe_all(store, paths, closure=False, allow_missing=False)
                 view = View.of([(one.narinfo.path, await store.accessor(one)) for one in members])
+            if by_erofs:
+                for each in view.attachments:
+                    await each.accessor.settle()
+                yield place, await opened.enter_async_context(_shown_by_erofs(view, place, chunks, store))
+                return
             mounting = await opened.enter_async_context(trio.open_nursery())
             usable = trio.Event()
             source = None if view.closed else store
@@ -87,6 +98,12 @@ class House:
                 yield place, store
             finally:
                 mounting.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _shown_by_erofs(view: View, place: Path, cache: ChunkCache, store: Store) -> AsyncIterator[Store]:
+    async with mounted_by_erofs(view, place, cache=cache):
+        yield store
 
 
 @pytest.fixture

@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 
 from narfs.engine.trust import Verify
 from narfs.formats.compression import KNOWN
+from tests.mount.kernel import needs_root
 from tests.support.faults import Fault, Stall
 from tests.support.lakes import Lake, Recipe
+from tests.support.sealing import add_sealed
 from tests.support.server import Server, serve
 from tests.support.trees import File, Tree, read_from_disk, trees
 from tests.whole.conftest import House, as_program, names, read_whole
@@ -163,16 +165,53 @@ def still_reads(program: subprocess.Popen[bytes]) -> bool:
     return program.stdout.readline() == b"True\n"
 
 
-async def test_a_small_cache_serves_more_than_it_holds(house: House) -> None:
+@pytest.mark.parametrize("by_erofs", [False, pytest.param(True, marks=needs_root)])
+async def test_a_small_cache_serves_more_than_it_holds(house: House, by_erofs: bool) -> None:
     members = [
         house.lake.add(f"n{number}", {b"data": File(bytes([number]) + NOISE[:1_500_000])}, Recipe(compression))
         for number, compression in enumerate(["none", "zstd", "none", "xz"])
     ]
-    async with house.mounted(budget_bytes=3_300_000) as (place, _):
+    paths = [member.path for member in members] if by_erofs else None
+    async with house.mounted(paths, budget_bytes=3_300_000, by_erofs=by_erofs) as (place, store):
         for _ in range(2):
             for number, member in enumerate(members):
                 data = await as_program(read_whole, place / member.path.base_name / "data")
                 assert data == bytes([number]) + NOISE[:1_500_000]
+        assert store.means.cache is not None
+        assert store.means.cache.statistics().evicted_bytes > 0
+
+
+@needs_root
+async def test_an_image_is_made_of_parts_that_are_ready(house: House) -> None:
+    one = house.lake.add("one", {b"x" * 200 + b"%d" % number: File(b"%d" % number) for number in range(100)})
+    other = house.lake.add("other", {b"a": File(b"a")})
+    twin = house.lake.add("twin", {b"a": File(b"a")})
+
+    def parts() -> dict[str, int]:
+        return {part.name: part.stat().st_ino for part in (house.directory / "cache").rglob("*.part")}
+
+    async with house.mounted([one.path], by_erofs=True):
+        await comes_true(lambda: len(parts()) == 1)
+        before = await as_program(parts)
+    async with house.mounted([one.path, other.path, twin.path], by_erofs=True) as (place, _):
+        await comes_true(lambda: len(parts()) == 2)
+        assert before.items() <= (await as_program(parts)).items()
+        for member in (one, other, twin):
+            assert await as_program(read_from_disk, place / member.path.base_name) == member.tree
+
+
+@needs_root
+async def test_a_bad_part_of_a_sealed_lake_is_eio_by_erofs_too(house: House) -> None:
+    tree: Tree = {b"a": File(NOISE[:300_000]), b"m": File(NOISE[300_000:600_000]), b"z": File(NOISE[600_000:900_000])}
+    bad = add_sealed(house.lake, "bad", tree, house.lake.secret_key)
+    good = add_sealed(house.lake, "good", {b"motto": File(b"be good\n"), b"none": File()}, house.lake.secret_key)
+    house.server.on(f"/{bad.narinfo.url}", Fault(flip_at=700_000))
+    async with house.mounted([bad.path, good.path], by_erofs=True) as (place, _):
+        assert await as_program(read_whole, place / bad.path.base_name / "a") == NOISE[:300_000]
+        await fails_with(errno.EIO, partial(read_whole, place / bad.path.base_name / "z"))
+        assert await as_program(read_whole, place / bad.path.base_name / "a") == NOISE[:300_000]
+        assert await as_program(read_whole, place / good.path.base_name / "motto") == b"be good\n"
+        assert await as_program(read_whole, place / good.path.base_name / "none") == b""
 
 
 async def test_everything_read_once_needs_no_lake_after_a_restart(house: House) -> None:

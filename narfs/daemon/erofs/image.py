@@ -60,8 +60,19 @@ class _Placed(NamedTuple):
         return self.first.block if self.member.earlier else None
 
 
-async def write_image(view: View, household: Household, image: Path) -> list[tuple[int, int, Attachment]]:
-    """Write the image of a View whose trees are all known; give what has which blocks of its slab.
+class NewPart(NamedTuple):
+    """A part that was made, for the next View: what ``Parts.keep`` wants."""
+
+    nar_key: bytes
+    key: bytes
+    lot: Lot
+    part: bytes
+
+
+async def write_image(
+    view: View, household: Household, image: Path
+) -> tuple[list[tuple[int, int, Attachment]], list[NewPart]]:
+    """Write the image of a View whose trees are all known; give what has which blocks of its slab, and the new parts.
 
     OSError; Unavailable; UsageError if the View is too large for one.
     """
@@ -71,19 +82,21 @@ async def write_image(view: View, household: Household, image: Path) -> list[tup
     fd = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         roots = await trio.to_thread.run_sync(_write_ready, fd, household.cache, placed)
+        new: list[NewPart] = []
         limiter = trio.CapacityLimiter(_AT_ONCE)
         async with trio.open_nursery() as nursery:
             for place, one in enumerate(placed):
                 if roots[place] is None:
-                    nursery.start_soon(_write_new, fd, household, one, roots, place, limiter)
+                    nursery.start_soon(_write_new, fd, household, one, roots, place, new, limiter)
         await trio.to_thread.run_sync(_write_head, fd, members, roots)
     finally:
         os.close(fd)
-    return [
+    ranges = [
         (one.lot.slab_block, one.lot.slab_blocks, attachment)
         for one, attachment in zip(placed, view.attachments, strict=False)  # .links is behind them
         if not one.member.earlier
     ]
+    return ranges, new
 
 
 def _members(view: View) -> Iterator[_Member]:
@@ -130,7 +143,13 @@ def _write_ready(fd: int, cache: ChunkCache | None, placed: Sequence[_Placed]) -
 
 
 async def _write_new(  # noqa: PLR0917 - a nursery hands over by position
-    fd: int, household: Household, one: _Placed, roots: list[Root | None], place: int, limiter: trio.CapacityLimiter
+    fd: int,
+    household: Household,
+    one: _Placed,
+    roots: list[Root | None],
+    place: int,
+    new: list[NewPart],
+    limiter: trio.CapacityLimiter,
 ) -> None:
     member, key, lot, first = one
     async with limiter:
@@ -138,8 +157,8 @@ async def _write_new(  # noqa: PLR0917 - a nursery hands over by position
             household.workers, member.listing, lot.block, first.slab_block, shared_block=one.shared_block
         )
         roots[place] = await trio.to_thread.run_sync(_write_part, fd, one, part)
-        if household.cache is not None and not member.earlier:
-            await household.cache.parts.keep(member.nar_key, key, lot, part)
+    if not member.earlier and member.nar_key:
+        new.append(NewPart(member.nar_key, key, lot, part))
 
 
 def _write_part(fd: int, one: _Placed, part: bytes | memoryview) -> Root:

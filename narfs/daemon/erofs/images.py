@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,16 +19,23 @@ from narfs.mount.slab import Slab
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from narfs.cache.chunk_cache import ChunkCache
+    from narfs.daemon.erofs.image import NewPart
     from narfs.daemon.session import Household
     from narfs.mount.fuse import Stage
     from narfs.mount.scene import Scene
 
 
-class Images:
-    """Images in ``directory``, with slabs that a stage shows at ``home``."""
+_INDEXES_WRITTEN_S: Final = 3.0
+"""Sealed indexes that have just come are being written; parts are kept beside them only."""
 
-    def __init__(self, directory: Path, home: Path) -> None:
+
+class Images:
+    """Images in ``directory``, with slabs that a stage shows at ``home``. New parts are kept in ``nursery``."""
+
+    def __init__(self, directory: Path, home: Path, nursery: trio.Nursery) -> None:
         self._directory = directory
+        self._nursery = nursery
         self.home = home
         self._numbers = itertools.count()
         self._trouble: str | None = None
@@ -46,7 +53,7 @@ class Images:
         place = await prepare(at)
         image = self._directory / image_name(os.getpid(), next(self._numbers))
         try:
-            ranges = await write_image(scene.view, household, image)
+            ranges, new = await write_image(scene.view, household, image)
             slab = stage.lay(name.encode(), Slab(scene, ranges))
             # In a thread: the kernel opens the slab, which this loop has to answer.
             await trio.to_thread.run_sync(partial(kernel.mount, image, self.home / os.fsdecode(slab), place))
@@ -54,6 +61,8 @@ class Images:
             raise Unavailable(f"{image}: {error.strerror}") from error
         finally:
             image.unlink(missing_ok=True)
+        if household.cache is not None and new:
+            self._nursery.start_soon(_keep, household.cache, new)
         return place
 
     def _try(self) -> str | None:
@@ -65,3 +74,11 @@ class Images:
         except OSError as error:
             return f"{self._directory}: {error.strerror}"
         return kernel.trouble(self._directory, self.home)
+
+
+async def _keep(cache: ChunkCache, new: list[NewPart]) -> None:
+    """Keep new parts, now that nobody waits for them."""
+    later = [part for part in new if not await cache.parts.keep(*part)]
+    await trio.sleep(_INDEXES_WRITTEN_S)
+    for part in later:
+        await cache.parts.keep(*part)

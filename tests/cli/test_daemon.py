@@ -193,6 +193,14 @@ def test_a_view_is_accounted_what_it_was_first_to_fetch_and_ends_at_its_quota(pr
         assert b"poor: " in program.output("status")
 
 
+def test_what_is_told_of_a_view_has_no_credentials(program: Program) -> None:
+    with daemon(program):
+        create(program, "own", "--store", "http://me:secret@127.0.0.1:1/?optional=1")
+        for told in (("view", "list", "--json"), ("status", "--json"), ("status",)):
+            assert b"127.0.0.1:1" in (out := program.output(*told))
+            assert b"secret" not in out
+
+
 def test_a_view_ends_with_its_owner(program: Program) -> None:
     with daemon(program), subprocess.Popen(["sleep", "60"]) as owner:
         create(program, "one", "--path", program.library.path.path, "--owner-pid", str(owner.pid))

@@ -87,7 +87,7 @@ class KeptView:
             "age_s": round(time.time() - self.created, 3),
             "owner_pid": self.spec.owner_pid,
             "lease_s": self.spec.lease_s,
-            "stores": list(self.session.config.store),
+            "stores": [str(lake.url) for lake in self.session.lakes.lakes],
         }
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from narfs.daemon.session import open_household
+from narfs.daemon.session import open_household, open_session_in
 from narfs.daemon.sizes import Size
 from narfs.errors import OverQuota
+from narfs.formats.signature import PublicKeys
 from narfs.mount.waits import Waits
 from tests.engine.conftest import read_tree
 from tests.support.faults import Fault, Stall
 from tests.support.lakes import Recipe
+from tests.support.sealing import add_sealed
 from tests.support.trees import File, Tree
 
 if TYPE_CHECKING:
@@ -84,6 +86,34 @@ async def test_who_waited_for_what_another_could_not_pay_pays_himself(place: Pla
         assert accessor.verified
         assert poor.received_bytes >= 50 * KB
         assert rich.received_bytes - before == len(member.nar)
+
+
+async def test_an_index_that_one_could_not_pay_is_there_for_the_next(place: Place) -> None:
+    member = add_sealed(place.lake, "sealed", TREE, place.lake.secret_key)
+    common = replace(place.common, trusted_index_keys=PublicKeys((place.lake.secret_key.public,)))
+    async with open_session_in(place.household, common) as session:
+        poor = place.household.account("poor", replace(common, fetch_bytes=Size(bytes=1)))
+        rich = place.household.account("rich", common)
+        accessor = await rich.pays(session.store.find, member.path)
+        poor.received_bytes = 1
+        with pytest.raises(OverQuota):
+            await poor.pays(accessor.children, 0)
+        assert await rich.pays(read_tree, accessor) == TREE
+        counters = session.store.statistics().counters
+        assert (counters.indexes_taken, counters.indexes_refused, counters.passes_begun) == (1, 0, 0)
+
+
+async def test_without_a_cache_a_stream_ends_with_who_began_it(place: Place) -> None:
+    member = place.lake.add("solid", TREE)
+    async with open_session_in(replace(place.household, cache=None), place.common) as session:
+        poor = place.household.account("poor", replace(place.common, fetch_bytes=Size(bytes=1)))
+        rich = place.household.account("rich", place.common)
+        accessor = await rich.pays(session.store.find, member.path)
+        await rich.pays(accessor.settle)
+        poor.received_bytes = 1
+        with pytest.raises(OverQuota):
+            await poor.pays(read_tree, accessor)
+        assert await rich.pays(read_tree, accessor) == TREE
 
 
 @pytest.mark.parametrize("own", [None, Size(bytes=100 * KB)])

@@ -57,7 +57,9 @@ class DirectClient:
         target = (split.path or "/") + (f"?{split.query}" if split.query else "")
         host = split.netloc.rpartition("@")[2]
         with _speaking():
-            question = h11.Request(method=method, target=target, headers=[("Host", host), *headers.items()])
+            # An ETag comes back in If-Range as the bytes that it came in.
+            told = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+            question = h11.Request(method=method, target=target, headers=[(b"Host", host.encode("ascii")), *told])
         link = self._take(origin) or await self._dial(origin)
         try:
             return await self._exchange(link, question)
@@ -72,6 +74,7 @@ class DirectClient:
 
     async def _exchange(self, link: Link, question: h11.Request) -> Response:
         framing = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        left = _MAX_HEAD_BYTES
         with _speaking():
             await link.send((framing.send(question) or b"") + (framing.send(h11.EndOfMessage()) or b""))
             while not isinstance(event := framing.next_event(), h11.Response):  # 1xx before it mean nothing to us
@@ -79,6 +82,9 @@ class DirectClient:
                     data = await link.receive(_HEAD_RECEIVE_BYTES)
                     if not data:
                         raise httpx.RemoteProtocolError("the server hung up without an answer")
+                    left -= len(data)
+                    if left < 0:
+                        raise httpx.RemoteProtocolError(f"no answer in the first {_MAX_HEAD_BYTES} bytes")
                     framing.receive_data(data)
         return _DirectResponse(event, framing, link, self._keep, bodiless=question.method == b"HEAD")
 

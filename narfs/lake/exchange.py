@@ -139,7 +139,10 @@ class Exchange:
         await trio.sleep(pause_s)
 
     def _redirected(self, url: str, location: str) -> str:
-        target = urljoin(url, location)
+        try:
+            target = urljoin(url, location)
+        except ValueError:  # it is no URL, so of no origin
+            target = location
         if not self._url.has_same_origin(target):
             raise Untrusted(
                 f"{url}: redirects to another origin, {target.partition('?')[0]!r}, which narfs does not follow: "

@@ -40,6 +40,8 @@ class Packers:
         """Pack paths of some MiB in all; Corrupt, UsageError or Unavailable of the first that fails."""
         async with self._places:
             if self._processes:
+                if not self._idle:  # one that failed does not come back: who knows what its answer would be to
+                    raise Unavailable("a packing process failed, and no other is left")
                 process = self._idle.pop()
                 made = await process.ask(parcels)
                 self._idle.append(process)
@@ -89,7 +91,7 @@ class _Process:
             pickle.dump(parcels, self._peer)
             self._peer.flush()
             made: list[Crate] | NarfsError = pickle.load(self._peer)  # noqa: S301 - from our own process
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
             raise Unavailable("a packing process ended in the middle of its work") from error
         return made
 

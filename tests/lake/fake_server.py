@@ -198,7 +198,7 @@ async def _read_request(stream: trio.abc.Stream, bodies_until: list[int]) -> Req
             return None
         data += more
     head, _, body = data.partition(b"\r\n\r\n")
-    first, *lines = head.decode().split("\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
     method, target, _ = first.split(" ")
     headers = {key.lower(): value for key, _, value in (line.partition(": ") for line in lines)}
     until = bodies_until.pop(0) if bodies_until and method == "PUT" else None

@@ -112,6 +112,7 @@ async def test_a_body_without_a_length_ends_with_its_connection(server: FakeServ
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nwhat?\r\n",
         b"HTTP/1.1 200 OK\r\nX: " + bytes(200_000),
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+        b"HTTP/1.1 103 Early Hints\r\n\r\n" * 5_000 + CHUNKED,
     ],
 )
 async def test_what_is_cut_or_nonsense_is_a_protocol_error_and_the_link_is_closed(
@@ -199,6 +200,14 @@ async def test_no_url_and_no_header_can_smuggle_in_another(server: FakeServer, c
     with pytest.raises(httpx.LocalProtocolError):
         await client.ask("GET", URL, {"Range": "bytes=0-1\r\nX-Other: y"})
     assert server.requests == []
+
+
+async def test_a_value_that_is_not_ascii_goes_back_as_it_came(server: FakeServer, client: DirectClient) -> None:
+    says(server, b'HTTP/1.1 200 OK\r\nETag: "\xe9"\r\nContent-Length: 0\r\n\r\n')
+    answer = await client.ask("GET", URL, {})
+    await answer.aclose()
+    await (await client.ask("GET", URL, {"If-Range": answer.headers["etag"]})).aclose()
+    assert server.requests[-1].headers["if-range"] == '"\xe9"'
 
 
 async def test_a_header_that_comes_twice_is_one_with_both_values(server: FakeServer, client: DirectClient) -> None:

@@ -184,7 +184,7 @@ async def test_redirects_are_followed_inside_the_origin(server: FakeServer) -> N
 
 
 @pytest.mark.parametrize(
-    "location", ["http://evil.test/x", "https://lake.test/x", "http://lake.test:81/x", "//evil.test/x"]
+    "location", ["http://evil.test/x", "https://lake.test/x", "http://lake.test:81/x", "//evil.test/x", "http://["]
 )
 async def test_a_redirect_to_another_origin_is_untrusted(server: FakeServer, location: str) -> None:
     server.always = status(301, {"Location": location})

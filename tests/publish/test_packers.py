@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import signal
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from narfs.errors import Corrupt, Unavailable, UsageError
 from narfs.formats.compression import decoder
@@ -80,3 +83,32 @@ async def test_a_process_that_dies_is_said_so(parcel: tuple[Path, Parcel]) -> No
         with pytest.raises(Unavailable, match="a packing process ended"):
             await packers.pack([parcel])
     assert pid not in children()
+
+
+async def test_a_process_that_dies_in_the_middle_of_its_answer_is_said_so(parcel: tuple[Path, Parcel]) -> None:
+    ours, theirs = socket.socketpair()
+    with open_packers(3, 1) as packers, ours.makefile("rwb") as peer, theirs:
+        packers._processes[0]._peer = peer
+        theirs.sendall(pickle.dumps(["a long answer" * 100])[:-300])
+        theirs.shutdown(socket.SHUT_WR)
+        with ours, pytest.raises(Unavailable, match="a packing process ended"):
+            await packers.pack([parcel])
+
+
+async def test_who_waits_for_a_process_that_dies_is_told_so_too(parcel: tuple[Path, Parcel]) -> None:
+    before = {*children()}
+    told: list[Exception] = []
+
+    async def pack() -> None:
+        try:
+            await packers.pack([parcel])
+        except Exception as error:  # noqa: BLE001 - of whatever kind
+            told.append(error)
+
+    with open_packers(3, 1) as packers:
+        [pid] = {*children()} - before
+        os.kill(pid, signal.SIGKILL)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pack)
+            nursery.start_soon(pack)
+    assert [type(error) for error in told] == [Unavailable, Unavailable]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _LEVELS = (3, 9)
 """Nix's own for zstd, and narfs's."""
 _FAR = Link(rtt_s=0.05, bits_per_s=1e9)
-_FAR_LABEL = f"small paths, level 3, http at {_FAR}"
+_FAR_LABEL = f"200 small paths, level 3, http at {_FAR}"
 _SAMPLE_S = 0.05
 _MEMORY_MB = 300
 
@@ -52,8 +52,9 @@ def run(plan: Plan) -> None:
                     place = work / f"{dataset.folder.name}-{level}-{number}"
                     _into_directories(report, label, dataset, level, nixes=nixes, place=place)
                 _compare(report, label, nixes, target=target)
+        few = many_paths(plan.size(200, 20), smallest_bytes=10 << 10, largest_bytes=200 << 10)
         for number in range(plan.runs):
-            _far_away(report, small, nixes, work / f"far-{number}")
+            _far_away(report, few, nixes, work / f"far-{number}")
         _compare(report, _FAR_LABEL, nixes, target=0.5)
     report.finish()
 
@@ -106,15 +107,18 @@ def _measure(report: Report, who: str, label: str, command: Sequence[str], home:
     environment = nix.environment(home) | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     os.sync()
     before, begun, peak = _processor_s(), time.perf_counter(), 0
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    with (
+        (home / "said").open("w+b") as said,
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=said) as process,
+    ):
         while process.poll() is None:
             peak = max(peak, _memory_bytes(process.pid))
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_SAMPLE_S)
         took_s = time.perf_counter() - begun
         if process.returncode:
-            said = process.stderr.read() if process.stderr else b""
-            raise RuntimeError(f"{command} failed: {said[-2000:]!r}")
+            said.seek(0)
+            raise RuntimeError(f"{command} failed: {said.read()[-2000:]!r}")
     report.add(who, label, "s", took_s)
     report.add(who, f"{label}, processor", "s", _processor_s() - before)
     report.add(who, f"{label}, memory", "MB", peak / 1e6, target=_MEMORY_MB if who == "narfs" else None)

@@ -95,10 +95,11 @@ class _Shipment:
         """Write narinfos, each when those that it refers to are there."""
         waiting = [*narinfos]
         while waiting:
-            # The first refers to none of the others: when all that it waits for is there, at least it can be written.
-            for reference in self._awaited(waiting[0]):
-                await self._published[reference].wait()
             ready = [narinfo for narinfo in waiting if not self._awaited(narinfo)]
+            if not ready:
+                # The first refers to none of the others here, so this is one of another batch, begun before this one.
+                await self._published[self._awaited(waiting[0])[0]].wait()
+                continue
             await self._target.put_narinfos(ready)
             for narinfo in ready:
                 self.sent[narinfo.path] = narinfo

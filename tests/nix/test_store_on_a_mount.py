@@ -17,10 +17,18 @@ if TYPE_CHECKING:
 pytestmark = each_nix
 
 
-@pytest.fixture
-def store(lakes: Lakes, machine: World) -> Iterator[World]:
+@pytest.fixture(params=["tree", "erofs"])
+def store(lakes: Lakes, machine: World, request: pytest.FixtureRequest) -> Iterator[World]:
     """A machine whose store is an overlay on a closed View, and whose Nix database knows the closure."""
-    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, "--closure", lakes.all) as mountpoint:
+    options = ("--closure", lakes.all, "--frontend", request.param)
+    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, *options) as mountpoint:
+        assert (
+            machine.run("stat", "--file-system", "--format=%T", mountpoint).strip()
+            in {
+                "tree": {"fuseblk", "fuse"},
+                "erofs": {"erofs", "UNKNOWN (0xe0f5e1e2)"},
+            }[request.param]
+        )
         overlay = ("overlay", "create", "/nix/store", "--mount", mountpoint, "--upper", "/nix/upper", "--register")
         assert machine.run(machine.narfs, *overlay) == ""
         yield machine

@@ -48,10 +48,11 @@ class Worker:
         return self.machine.run("find", "/nix/upper", "-type", "c")
 
 
-@pytest.fixture
-def worker(lakes: Lakes, machine: World) -> Iterator[Worker]:
+@pytest.fixture(params=["tree", "erofs"])
+def worker(lakes: Lakes, machine: World, request: pytest.FixtureRequest) -> Iterator[Worker]:
     lake = f"file://{lakes.lake('zstd')}"
-    with machine.mounted(lake, lakes.key, "--closure", lakes.all, "--nix-socket", SOCKET) as mountpoint:
+    options = ("--closure", lakes.all, "--nix-socket", SOCKET, "--frontend", request.param)
+    with machine.mounted(lake, lakes.key, *options) as mountpoint:
         upper = ("--mount", mountpoint, "--upper", "/nix/upper", "--no-registration")
         machine.run(machine.narfs, "overlay", "create", "/nix/store", *upper)
         # The newer Nix runs with a /usr of its own, and narfs with the machine's.

@@ -18,6 +18,7 @@ BENCHMARKS = {
     "b6": ("benchmarks.b6", "random 4 KiB and 256 KiB reads in a member of 1 GiB, by layout of the lake"),
     "b7": ("benchmarks.b7", "open and read 12 k files below 64 KiB"),
     "b8": ("benchmarks.b8", "one pass: from the request until verified and complete in the cache, against nix copy"),
+    "b9": ("benchmarks.b9", "eight builds at once that share their inputs, against one: bytes fetched, time, memory"),
     "b13": ("benchmarks.b13", "memory of the daemon per 100 k entries"),
     "b14": ("benchmarks.b14", "sealed reads, each digest compared, against none compared"),
     "p99": ("benchmarks.p99", "latency of warm reads while a NAR of 100 k files is ingested"),

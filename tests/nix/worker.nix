@@ -1,4 +1,6 @@
-# What build workers build, eight of them at once: jobs that share a compiler and a library, and need neither `unread`.
+# What build workers build, eight of them at once: jobs that read a compiler and a library, 10 MB times `scale`, and have
+# twice as much in their closure that they never read.
+{ scale ? 1 }:
 let
   make = name: script: derivation {
     inherit name;
@@ -11,12 +13,12 @@ let
 in rec {
   library = make "library" ''
     mkdir -p $out/lib
-    head -c 2000000 /dev/urandom > $out/lib/library
+    head -c ${toString (2000000 * scale)} /dev/urandom > $out/lib/library
   '';
 
   compiler = make "compiler" ''
     mkdir -p $out/bin $out/share
-    head -c 8000000 /dev/urandom > $out/share/tables
+    head -c ${toString (8000000 * scale)} /dev/urandom > $out/share/tables
     for file in $(seq 200); do echo "$file ${library}" > $out/share/header-$file; done
     cat > $out/bin/compile <<'END'
     #!/bin/sh -eu
@@ -28,7 +30,7 @@ in rec {
   # Beside what is read, in the closure of every job.
   unread = make "unread" ''
     mkdir $out
-    head -c 20000000 /dev/urandom > $out/noise
+    head -c ${toString (20000000 * scale)} /dev/urandom > $out/noise
   '';
 
   job = builtins.listToAttrs (map (n: {

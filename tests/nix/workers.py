@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from tests.nix.nginx import nginx
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
     from tests.nix.world import World
 
 JOBS = Path(__file__).with_name("worker.nix")
+NUMBERS = range(1, 9)
+"""Of the jobs."""
 _DOCUMENT = Path(__file__).parents[2] / "docs/build-worker.md"
 _DEADLINE_S = 120
 
@@ -36,10 +42,49 @@ class Served(NamedTuple):
         return sent
 
 
+class Inputs(NamedTuple):
+    """A sealed lake that has the inputs of all jobs; their paths by name."""
+
+    builder: World
+    lake: Path
+    key: str
+    paths: dict[str, str]
+
+    @classmethod
+    def build(cls, world: World, scale: int = 1) -> Self:
+        """Let Nix build them, 30 MB times ``scale``, and narfs push them."""
+        public, secret = world.directory / "public-key", world.directory / "secret-key"
+        world.run("nix-store", "--generate-binary-cache-key", "test-1", secret, public)
+        lake = world.directory / "lake"
+        top = world.run("nix-build", JOBS, "--arg", "scale", str(scale), "-A", "inputs", "--no-out-link").strip()
+        world.run(world.narfs, "push", "--to", f"file://{lake}", "--secret-key-file", secret, "--closure", top)
+        paths = {path.partition("-")[2]: path for path in world.run("nix-store", "-qR", top).split()}
+        return cls(world, lake, public.read_text().strip(), paths)
+
+    @property
+    def secret_key(self) -> Path:
+        return self.builder.directory / "secret-key"
+
+    def nar(self, name: str) -> str:
+        """Name the blob of an input, as the lake is asked for it."""
+        hash_part = self.paths[name].rpartition("/")[2][:32]
+        lines = (self.lake / f"{hash_part}.narinfo").read_text().splitlines()
+        return "/" + next(line.removeprefix("URL: ") for line in lines if line.startswith("URL: "))
+
+    @contextmanager
+    def served(self, directory: Path) -> Iterator[Served]:
+        """Serve a copy of the lake, which may be pushed to."""
+        directory.mkdir()
+        copy = directory / "lake"
+        shutil.copytree(self.lake, copy, copy_function=os.link)
+        with nginx(directory / "nginx", copy) as url:
+            yield Served(url, copy, directory / "nginx/access.log")
+
+
 class Worker:
     """A machine that builds derivations whose inputs it does not have."""
 
-    def __init__(self, machine: World, lake: str, key: str, secret_key: Path, *options: str) -> None:
+    def __init__(self, machine: World, lake: Served, inputs: Inputs, *options: str) -> None:
         self.machine = machine
         self.home = machine.directory / "worker"
         self.home.mkdir()
@@ -48,10 +93,10 @@ class Worker:
         self._recipe.chmod(0o755)
         programs = Path(machine.narfs).parent
         path = f"{machine.environment['PATH']}:{programs}"
-        self._surroundings = [f"LAKE={lake}", f"KEY_FILE={secret_key}", f"PATH={path}"]
+        self._surroundings = [f"LAKE={lake.url}", f"KEY_FILE={inputs.secret_key}", f"PATH={path}"]
         self._state = [f"XDG_CACHE_HOME={self.home}/cache", f"XDG_STATE_HOME={self.home}/state"]
-        keys = ("--trusted-public-keys", key, "--trusted-index-keys", key)
-        self._daemon = (machine.narfs, "daemon", "--store", lake, *keys, *options)
+        keys = ("--trusted-public-keys", inputs.key, "--trusted-index-keys", inputs.key)
+        self._daemon = (machine.narfs, "daemon", "--store", lake.url, *keys, *options)
 
     @contextmanager
     def serving(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -80,9 +125,13 @@ class Worker:
         told: list[dict[str, Any]] = json.loads(self.machine.run(self.machine.narfs, "view", "list", "--json"))
         return told
 
-    def derivation(self, attribute: str) -> str:
+    def forget(self) -> None:
+        """Remove the cache and what builds left; the daemon must not run."""
+        self.machine.shell(f"rm -rf {self.home}/*/")
+
+    def derivation(self, attribute: str, scale: int = 1) -> str:
         """Have the worker's own Nix write a derivation; that is all it has of it."""
-        return self.machine.run("nix-instantiate", JOBS, "-A", attribute).strip()
+        return self.machine.run("nix-instantiate", JOBS, "--arg", "scale", str(scale), "-A", attribute).strip()
 
     def start(self, derivation: str, name: str) -> subprocess.Popen[bytes]:
         """Begin to build; the process is the recipe's, and prints what was built."""

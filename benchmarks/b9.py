@@ -1,0 +1,90 @@
+"""B9: eight builds at once that share their inputs, against one: bytes fetched, time, memory.
+
+The builds are those of the tests (tests/nix/workers.py): the recipe of docs/build-worker.md with real Nix, from a
+sealed lake behind real nginx on loopback, whose log counts. Each of eight jobs reads the same two paths whole and
+leaves a third one, twice as big, alone. One job is built first, then, with a fresh daemon and an empty cache, all eight
+at once. Memory is the most that was seen while they ran, every 0.1 s: resident in the daemon and its workers; page
+cache and slab of the whole machine, less what was left when they were dropped. Nix, compressors and nginx are in the
+latter, too.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.harness import Report, drop_caches
+from benchmarks.processes import children_of, memory_bytes
+from benchmarks.sites import scratch
+from tests.nix.workers import NUMBERS, Inputs, Served, Worker, wait_for
+from tests.nix.world import World
+
+if TYPE_CHECKING:
+    from benchmarks.harness import Plan
+
+_MEBI = 1 << 20
+_POLL_S = 0.1
+
+
+def run(plan: Plan) -> None:
+    scale = plan.size(5, 1)
+    report = Report("b9", "B9: eight builds at once against one", plan, read_bytes=scale * 10_000_000)
+    with scratch() as work, World(work / "builder") as builder:
+        inputs = Inputs.build(builder, scale)
+        for frontend in ("tree", "erofs"):
+            for number in range(plan.runs):
+                folder = work / f"{frontend}-{number}"
+                with inputs.served(folder) as lake, World(folder / "machine") as machine:
+                    measuring = _Measuring(report, Worker(machine, lake, inputs, "--frontend", frontend), lake, scale)
+                    one = measuring.build(f"{frontend}, 1 build", NUMBERS[:1])
+                    together = measuring.build(f"{frontend}, 8 builds", NUMBERS)
+                report.add(f"{frontend}, 8 builds ÷ 1", "fetched", "×", together / one, target=1.05)
+    report.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    report: Report
+    worker: Worker
+    lake: Served
+    scale: int
+
+    def build(self, subject: str, numbers: range) -> int:
+        """Build from an empty cache; gives the bytes that were fetched."""
+        worker = self.worker
+        worker.forget()
+        derivations = {number: worker.derivation(f"job.n{number}", self.scale) for number in numbers}
+        before = sum(self.lake.asked().values())
+        with worker.serving() as daemon:
+            drop_caches()
+            cached = _cached_bytes()
+            start = time.perf_counter()
+            builds = [worker.start(derivation, f"build-{number}") for number, derivation in derivations.items()]
+            resident = kept = 0
+            while any(build.poll() is None for build in builds):
+                resident = max(resident, sum(map(_resident_bytes, (daemon.pid, *children_of(daemon.pid)))))
+                kept = max(kept, _cached_bytes() - cached)
+                time.sleep(_POLL_S)
+            self.report.add(subject, "all built and pushed", "s", time.perf_counter() - start)
+            for build in builds:
+                worker.finish(build)
+            wait_for(lambda: worker.views() == [])
+        fetched = sum(self.lake.asked().values()) - before
+        self.report.add(subject, "fetched", "MB", fetched / 1e6)
+        self.report.add(subject, "resident, daemon and its workers", "MiB", resident / _MEBI)
+        self.report.add(subject, "page cache and slab, whole machine", "MiB", kept / _MEBI)
+        return fetched
+
+
+def _resident_bytes(pid: int) -> int:
+    try:
+        return memory_bytes(pid)
+    except (OSError, StopIteration):  # a worker that has just ended
+        return 0
+
+
+def _cached_bytes() -> int:
+    lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+    return 1024 * sum(int(words[1]) for words in lines if words[0] in ("Cached:", "Slab:"))

@@ -91,6 +91,10 @@ class Closing(NarfsError):  # noqa: N818
     """The mount is going away; nothing new is begun."""
 
 
+class OwnerGone(Closing):
+    """The process that a View was to end with has ended before."""
+
+
 class CacheUnusable(NarfsError):  # noqa: N818
     """The cache disk fails (full, read-only, I/O error); reads go on uncached."""
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 _PART_BYTES = 64 * 1024
 _CLIENTS_MAX = 64
-"""Connections served at once; more wait in the kernel, where they hold nothing of ours."""
+"""Connections served at once, of strangers, and of who may do all: they do not wait for strangers. More wait unread."""
 _STRANGERS_MAX_BYTES = 64 * 1024
 """Of a request by somebody who may only look: 64 of them hold 4 MiB."""
 _CREDENTIALS = struct.Struct("3i")
@@ -48,17 +48,20 @@ async def listening(
 ) -> AsyncIterator[None]:
     """Answer requests at ``path`` while the block runs; the socket is removed at the end."""
     async with listening_socket(path, mode, group) as listener, trio.open_nursery() as nursery:
-        serve = partial(_serve, operations=operations, places=trio.Semaphore(_CLIENTS_MAX))
+        places = {may_do_all: trio.Semaphore(_CLIENTS_MAX) for may_do_all in (False, True)}
+        serve = partial(_serve, operations=operations, places=places)
         nursery.start_soon(trio.serve_listeners, serve, [listener])
         yield
         nursery.cancel_scope.cancel()
 
 
-async def _serve(stream: trio.SocketStream, operations: Mapping[str, Operation], places: trio.Semaphore) -> None:
+async def _serve(
+    stream: trio.SocketStream, operations: Mapping[str, Operation], places: Mapping[bool, trio.Semaphore]
+) -> None:
     """Answer one client; one that is slow, gone or talks nonsense costs nobody else anything."""
     try:
-        async with places:
-            may_do_all = _may_do_all(stream)
+        may_do_all = _may_do_all(stream)
+        async with places[may_do_all]:
             lines = _Lines(stream, REQUEST_MAX_BYTES if may_do_all else _STRANGERS_MAX_BYTES)
             while (line := await lines.next()) is not None:
                 reply = await _reply(line, operations, lines.limit, may_do_all)
@@ -111,6 +114,8 @@ async def _reply(line: bytes, operations: Mapping[str, Operation], limit: int, m
         return {"answer": await operation.do(arguments)}
     except NarfsError as error:
         return {"error": str(error), "kind": kind_of(error)}
+    except UnicodeEncodeError:
+        return {"error": "half of a surrogate pair is no text", "kind": kind_of(UsageError())}
     except Exception:
         log.exception("a bug in narfs")
         return {"error": "a bug in narfs; its log tells more", "kind": "failed"}

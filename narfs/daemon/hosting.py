@@ -173,7 +173,8 @@ class _Daemon:
             try:
                 await trio.to_thread.run_sync(control.ask, self._task.socket, "status")
             except NarfsError as error:
-                log.debug("the socket of a daemon before: %s", error)
+                if self._task.socket.exists():  # else its process was gone: then asking removes it
+                    raise UsageError(f"{error}; a daemon of narfs is there that has to end first") from error
             else:
                 raise UsageError(f"{self._task.socket}: a daemon of narfs answers there already")
         home = private_directory(runtime / "private") / "stage"

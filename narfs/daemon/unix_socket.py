@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -22,15 +23,16 @@ async def listening_socket(path: Path, mode: int, group: int = -1) -> AsyncItera
     ``group`` is the one that the group's part of ``mode`` is about; -1: the process's own.
     """
     unborn = path.with_suffix(".new")
-    with trio.socket.socket(trio.socket.AF_UNIX, trio.socket.SOCK_STREAM) as listener:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        # Not waiting in between: another socket to be may have the same name until it is shown.
         _hide(unborn)
-        await listener.bind(os.fspath(unborn))
+        listener.bind(os.fspath(unborn))
         listener.listen(_BACKLOG)
         # Visible only now: whoever is refused by a socket takes its process for dead and removes it.
         os.chown(unborn, -1, group)
         ours = _show(unborn, path, mode)
         try:
-            yield trio.SocketListener(listener)
+            yield trio.SocketListener(trio.socket.from_stdlib_socket(listener))
         finally:
             if _inode(path) == ours:
                 _hide(path)

@@ -78,9 +78,14 @@ def place_of(mountpoint: Path) -> str:
     return place if mounted_at(mountinfo, place) else os.path.realpath(mountpoint)
 
 
+async def real(mountpoint: Path) -> Path:
+    """Give the absolute place; UsageError if the file system does not answer."""
+    return Path(await _ask(mountpoint, os.path.realpath))
+
+
 async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
     """Give the absolute place, fit to be mounted on; UsageError says what is wrong with it."""
-    place = Path(await _ask(mountpoint, os.path.realpath))
+    place = await real(mountpoint)
     if await _is_dead(place):
         await detach(place)
     try:

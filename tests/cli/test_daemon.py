@@ -8,19 +8,21 @@ import select
 import signal
 import socket
 import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.program import kind_of, needs_fuse
+from tests.cli.program import finish, kind_of, needs_fuse
 from tests.mount.kernel import is_mount, unmount
 from tests.support.lakes import Lake, Recipe
 from tests.support.trees import File, read_from_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.cli.program import Process, Program
 
@@ -118,6 +120,60 @@ def test_a_view_in_use_is_not_removed_but_by_force(program: Program) -> None:
             program.output("view", "remove", "one", "--lazy")
             assert not is_mount(place)
         assert program.output("view", "list") == b""
+
+
+@needs_root
+@pytest.mark.parametrize("frontend", ["tree", "erofs"])
+def test_of_views_wanted_at_one_place_at_once_one_is_made(program: Program, by_erofs: str, frontend: str) -> None:
+    place = at(program, "one")
+    link = program.home / "link"
+    link.symlink_to(place)
+    said = {"paths": [program.library.path.path], "settings": {"frontend": frontend}}
+    with daemon(program, "--frontend", by_erofs):
+        asked = [
+            said_to_daemon(program, "view-create", {**said, "name": f"v{number}", "at": str(where)})
+            for number, where in enumerate([place, link] * 3)
+        ]
+        assert sorted("answer" in answer() for answer in asked) == [False] * 5 + [True]
+        assert mounts_below(place.parent).count(place) == 1
+
+
+@needs_root
+def test_a_view_that_is_removed_twice_at_once_is_unmounted_once(program: Program) -> None:
+    place = at(program, "one")
+    subprocess.run(["mount", "-t", "tmpfs", "narfs-test", place], check=True)
+    with daemon(program):
+        for _ in range(5):
+            create(program, "one", "--path", program.library.path.path, "--at", str(place))
+            asked = [said_to_daemon(program, "view-remove", {"name": "one"}) for _ in range(4)]
+            assert sorted("answer" in answer() for answer in asked) == [False] * 3 + [True]
+            assert kind_of(place) == "tmpfs"
+    assert not is_mount(place)
+
+
+def test_an_owner_that_is_no_process_and_text_that_is_none_are_said(program: Program) -> None:
+    said = {"name": "one", "paths": [program.library.path.path]}
+    with daemon(program), ThreadPoolExecutor(1) as pool:
+        pool.submit(time.sleep, 0)
+        thread = max(map(int, os.listdir("/proc/self/task")))  # noqa: PTH208
+        for bad in ({"owner_pid": 2**40}, {"owner_pid": thread}, {"at": "/\ud800"}):
+            error = said_to_daemon(program, "view-create", {**said, **bad})()["error"]
+            assert "a bug" not in error
+
+
+def said_to_daemon(program: Program, operation: str, arguments: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+    """Say it now; hear the answer later."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(READY_S)
+    connection.connect(str(program.home / "runtime_dir/narfs/control.sock"))
+    connection.sendall(json.dumps({"version": 1, "operation": operation, "arguments": arguments}).encode() + b"\n")
+
+    def hear() -> dict[str, Any]:
+        with connection, connection.makefile("rb") as lines:
+            told: dict[str, Any] = json.loads(lines.readline())
+            return told
+
+    return hear
 
 
 def test_views_see_each_their_own_paths(program: Program) -> None:
@@ -241,6 +297,20 @@ def test_a_second_daemon_is_refused(program: Program) -> None:
         code, _, said = program.run("daemon", *program.stores)
         assert code == 2
         assert "answers there already" in said
+
+
+def test_a_daemon_whose_predecessor_is_there_and_does_not_answer_is_refused(program: Program) -> None:
+    runtime = program.home / "runtime_dir/narfs"
+    runtime.mkdir(parents=True, mode=0o700)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(runtime / "control.sock"))
+        mute.listen()
+        process = program.start("daemon", *program.stores)
+        connection, _ = mute.accept()
+        connection.close()
+        code, _, said = finish(process)
+    assert code == 2
+    assert "control.sock" in said
 
 
 def test_without_a_daemon_it_is_said_how_to_start_one(program: Program) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -137,3 +138,29 @@ def test_the_socket_of_a_dead_process_is_removed(tmp_path: Path) -> None:
 def test_a_socket_path_that_the_kernel_would_cut_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="XDG_RUNTIME_DIR"):
         control.socket_path(tmp_path / ("x" * 120), "/mnt", 1)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
+async def test_strangers_do_not_keep_the_owner_waiting(path: Path, tmp_path: Path) -> None:
+    os.chmod(path, 0o666)  # noqa: PTH101, S103
+    for each in (tmp_path, *tmp_path.parents[:2]):
+        os.chmod(each, 0o755)  # noqa: PTH101, S103
+    script = """if 1:
+        import os, socket, sys
+        os.setuid(65534)
+        silent = [socket.socket(socket.AF_UNIX) for _ in range(64)]
+        for each in silent:
+            each.connect(sys.argv[1])
+        print("there", flush=True)
+        sys.stdin.read()
+    """
+    crowd = await trio.lowlevel.open_process(
+        [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert crowd.stdin is not None
+    assert crowd.stdout is not None
+    async with crowd.stdin, crowd.stdout:
+        assert await crowd.stdout.receive_some() == b"there\n"
+        with trio.fail_after(control.DEADLINE_S / 2):
+            assert await _ask(path, "status") == {"served": 3}
+    await crowd.wait()

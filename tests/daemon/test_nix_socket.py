@@ -246,3 +246,17 @@ async def test_nothing_that_is_in_use_is_replaced(tmp_path: Path) -> None:
 async def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, place: str) -> None:
     with pytest.raises(UsageError, match="no socket can be made there"):
         await serving_nix(tmp_path / place, KNOWN, shared=False).__aenter__()
+
+
+async def test_sockets_whose_names_differ_behind_the_last_dot_are_made_at_once(tmp_path: Path) -> None:
+    async def serve(number: int, task_status: trio.TaskStatus[None]) -> None:
+        async with serving_nix(tmp_path / f"build.{number}", KNOWN, shared=False):
+            task_status.started()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as starting:
+            for number in range(8):
+                starting.start_soon(nursery.start, serve, number)
+        assert len(os.listdir(tmp_path)) == 8  # noqa: PTH208
+        nursery.cancel_scope.cancel()

@@ -29,7 +29,8 @@ from narfs.daemon.views import place
 from narfs.daemon.views.owner import Owner
 from narfs.daemon.views.report import report
 from narfs.daemon.views.spec import ViewSpec
-from narfs.errors import Closing, NarfsError, NotFound, UsageError
+from narfs.errors import Closing, NarfsError, NotFound, OwnerGone, UsageError
+from narfs.mount.mountpoint import real
 from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
@@ -66,6 +67,7 @@ class KeptView:
     bound: Path | None = None
     """Where it is mounted."""
     created: float = field(default_factory=time.time)
+    removing: trio.Lock = field(default_factory=trio.Lock)
     running: trio.CancelScope = field(default_factory=trio.CancelScope)
     answering: trio.CancelScope = field(default_factory=trio.CancelScope)
 
@@ -128,28 +130,34 @@ class Views:
 
     async def create(self, spec: ViewSpec) -> KeptView:
         """Make a View and give it when it is usable; UsageError, NotFound naming what no store has, Unavailable."""
+        # Two mounts on one place would lie upon each other, and the first to go would take the other's.
+        wanted = {spec.name} if spec.at is None else {spec.name, str(await real(spec.at))}
         if self._closing:
             raise Closing("the daemon is going away")
         if spec.name in self._kept or spec.name in self._making:
             raise UsageError(f"there is a view named {spec.name} already")
-        self._making.add(spec.name)
+        if taken := wanted & self._making:
+            raise UsageError(f"{min(taken)}: another view is being made there")
+        self._making |= wanted
         try:
             kept = await self._make(spec)
         finally:
-            self._making.discard(spec.name)
+            self._making -= wanted
         log.info("view %s: %d paths at %s", spec.name, len(kept.scene.view.attachments), kept.directory)
         return kept
 
     async def remove(self, name: str, *, lazily: bool = False) -> Report:
         """End a View and tell what was read of it; UsageError if something is in it or over it, unless ``lazily``."""
         kept = self.named(name)
-        if not lazily:
-            await place.check_bare(name, kept.directory)
-        if kept.bound is not None:
-            await self._take_off(kept.spec, kept.bound, lazily=lazily)
-            kept.bound = None
-        if self._kept.pop(name, None) is None:
-            raise NotFound(f"view {name} is being removed")
+        async with kept.removing:  # once: a second unmount would take what lay there before
+            if self._kept.get(name) is not kept:
+                raise NotFound(f"view {name} was removed by somebody else")
+            if not lazily:
+                await place.check_bare(name, kept.directory)
+            if kept.bound is not None:
+                await self._take_off(kept.spec, kept.bound, lazily=lazily)
+                kept.bound = None
+            del self._kept[name]
         told = report(kept.scene.view, kept.account)
         (self._state / f"{name}.json").unlink(missing_ok=True)
         kept.running.cancel()
@@ -174,7 +182,7 @@ class Views:
                 if spec.at is not None:
                     await place.clear(spec.at)
                 await self.create(spec)
-            except Closing:  # its owner is gone: nobody misses it
+            except OwnerGone:  # nobody misses it
                 await trio.to_thread.run_sync(file.unlink)
             except (NarfsError, ValueError, OSError) as error:
                 trouble.append(f"view {file.stem}: {error}")
@@ -254,7 +262,7 @@ class Views:
         await place.unbind(bound, lazily=lazily)
         if spec.at is None:
             with suppress(OSError):  # its directory is in nobody's way
-                await trio.to_thread.run_sync(bound.rmdir)
+                bound.rmdir()  # noqa: ASYNC240 - no longer served by us
 
     async def _answer_nix(self, kept: KeptView, task_status: trio.TaskStatus[None]) -> None:
         """Tell Nix what the View shows; everybody if the View is where everybody can see it."""

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from narfs.daemon.views.spec import started
-from narfs.errors import Closing
+from narfs.errors import OwnerGone
 
 if TYPE_CHECKING:
     from narfs.daemon.views.spec import ViewSpec
+
+
+_NO_PROCESS: Final = (errno.ESRCH, errno.EINVAL, errno.ENOENT)
+"""The last two, by the age of the kernel, of a number that a thread has: pidfd_open(2)."""
 
 
 class Owner:
     """Watches for one View; without process and lease it never ends."""
 
     def __init__(self, spec: ViewSpec) -> None:
-        """Begin to watch; Closing if the process is gone already."""
+        """Begin to watch; OwnerGone if the process is gone already."""
         self._lease_s = spec.lease_s
         self._scope = trio.CancelScope()
         self._pidfd = None
         if spec.owner_pid is not None:
             try:
                 self._pidfd = os.pidfd_open(spec.owner_pid)
-            except ProcessLookupError as error:
-                raise Closing(f"view {spec.name}: its owner, process {spec.owner_pid}, is gone") from error
+            except (OSError, OverflowError) as error:
+                if isinstance(error, OSError) and error.errno not in _NO_PROCESS:
+                    raise
+                raise OwnerGone(f"view {spec.name}: its owner, process {spec.owner_pid}, is gone") from error
             if started(spec.owner_pid) != spec.owner_started:
                 self.close()
-                raise Closing(f"view {spec.name}: process {spec.owner_pid} is another one than its owner was")
+                raise OwnerGone(f"view {spec.name}: process {spec.owner_pid} is another one than its owner was")
 
     def renew(self) -> bool:
         """Begin the lease anew; False if there is none."""

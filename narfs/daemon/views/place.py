@@ -29,9 +29,13 @@ async def bind(view: Path, at: Path) -> Path:
 
 
 async def unbind(place: Path, *, lazily: bool) -> None:
-    """Take it off again; UsageError if programs are in it, unless ``lazily``: then they keep what they have open."""
+    """Take it off again; UsageError if programs are in it, unless ``lazily``: then they keep what they have open.
+
+    Cancelled, it is done all the same: nobody else knows of what a cancelled maker mounted.
+    """
     try:
-        await _in_thread(place, lambda: linux.unmount(str(place), linux.MNT_DETACH if lazily else 0))
+        with trio.CancelScope(shield=True):
+            await _in_thread(place, lambda: linux.unmount(str(place), linux.MNT_DETACH if lazily else 0))
     except _Busy as error:
         raise UsageError(f"{place}: in use; end the programs in it (fuser -m {place}), or remove it lazily") from error
     except NotFound:  # somebody else did it

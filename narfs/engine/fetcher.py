@@ -1,7 +1,8 @@
 """Fetching chunks of one NAR whose index is known, when the cache does not have them.
 
 A chunk is fetched by one flight, whoever wants it. What a flight brings is checked and handed to its waiters, and then
-offered to the cache: a cache that is slow or fails costs them nothing. Until it is kept, the flight has it.
+offered to the cache: a cache that fails, or is slow for a moment, costs them nothing. Until it is kept, the flight has
+it; so that memory is bounded, flights wait a second for their turn to be kept, and are not kept if it does not come.
 
 The second miss in a file of up to 8 MiB of a sealed blob brings the rest of it, in requests of 1 MiB at the same time:
 programs touch their files here and there, and each touch would be a round trip. The second only: with a cache that
@@ -38,6 +39,9 @@ _AHEAD_BYTES = 1024 * 1024
 
 _KEEPING_S = 10.0
 """Writing what one request brought, 8 MiB at most; what a cache disk is too slow for is fetched again."""
+
+_ROOM_S = 1.0
+"""How long waiters may wait for a cache that falls behind: below any deadline of theirs, and the disk catches up."""
 
 
 class Fetcher:
@@ -111,18 +115,29 @@ class Fetcher:
 
     def _start(self, chunks: list[int], work: Callable[[], Awaitable[Chunks]], cached: CachedNar | None) -> None:
         async def fly() -> Chunks:
-            found: Chunks = {}
+            keeping = False
             try:
                 found = await work()
+                if cached is not None and found and await self._may_keep():
+                    take_off(self._means.nursery, partial(self._keep, chunks, found, cached))
+                    keeping = True
             finally:
-                if cached is None or not found:
+                if not keeping:
                     self._forget(chunks)
-                else:
-                    self._means.nursery.start_soon(self._keep, chunks, found, cached)
             return found
 
         flight = take_off(self._means.nursery, fly)
         self._flights.update(dict.fromkeys(chunks, flight))
+
+    async def _may_keep(self) -> bool:
+        """Take one of ``means.keeping``, if one comes free in time."""
+        try:
+            self._means.keeping.acquire_nowait()
+        except trio.WouldBlock:
+            with trio.move_on_after(_ROOM_S) as waiting:
+                await self._means.keeping.acquire()
+            return not waiting.cancelled_caught
+        return True
 
     async def _keep(self, chunks: list[int], found: Chunks, cached: CachedNar) -> None:
         """Offer what a flight found to the cache, and forget the flight; also when the mount is just going away."""
@@ -133,6 +148,7 @@ class Fetcher:
         except CacheUnusable as error:
             _log.debug("chunks not kept: %s", error)
         finally:
+            self._means.keeping.release()
             self._forget(chunks)
 
     def _forget(self, chunks: list[int]) -> None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _AHEAD_AT_ONCE = 16
 """Half of what one lake is asked at once, so that there is always room for what somebody waits for."""
 
+_KEEPING_AT_ONCE = 16
+"""As many as the cache writes at once. Each holds 8 MiB at most, mostly 1 MiB or less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
@@ -84,4 +87,6 @@ class Means:
     beginnings: Beginnings = field(default_factory=Beginnings)
     ahead: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_AHEAD_AT_ONCE))
     """One is taken for each request that nobody waits for yet."""
+    keeping: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_KEEPING_AT_ONCE))
+    """One is taken for each answer that is being written to the cache."""
     counters: Counters = field(default_factory=Counters)

@@ -9,7 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
+from narfs.cache.cached_nar import CachedNar
+from narfs.engine import fetcher
 from narfs.errors import NarfsError
 from narfs.formats.frames import FrameTable
 from narfs.formats.narinfo import NarInfo
@@ -26,8 +29,8 @@ from tests.support.trees import ODD_TREE, File, Tree
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import trio
-
+    from narfs.engine.flights import Flight
+    from narfs.engine.ranges import Chunks
     from tests.engine.conftest import House
 
 KEY = SecretKey.generate("index.test-1")
@@ -112,6 +115,44 @@ async def test_of_a_file_of_more_than_8_mib_only_what_is_asked_for_is_fetched(ho
         for start in range(0, 8_000_000, 1_000_000):
             await accessor.read(NarOffset(start + 1000), 4096)
         assert sum(one.sent_bytes for one in server.asked("/nar/*")) < 8 * 2 * 65_600
+
+
+async def test_a_cache_disk_that_hangs_does_not_let_what_was_fetched_pile_up(
+    house: House, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hang(_cached: CachedNar, _chunk: int, _data: bytes) -> None:
+        await trio.sleep_forever()
+
+    member = add_sealed(house.lake, "large", {b"large": File(NOISE * 5)}, KEY)
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await accessor.read(NarOffset(1000), 4096)
+        await trio.sleep(0.1)  # until the index is kept
+        monkeypatch.setattr(CachedNar, "write", hang)
+        monkeypatch.setattr(fetcher, "_ROOM_S", 0.001, raising=False)
+        monkeypatch.setattr(fetcher, "_KEEPING_S", 1.0)
+        held: set[Flight[Chunks]] = set()
+        for start in range(0, 9_000_000, 100_000):
+            await accessor.read(NarOffset(start), 4096)
+            assert accessor._contents is not None
+            held = {*accessor._contents._fetcher._flights.values()}
+        assert 0 < len(held) <= 16
+
+
+async def test_a_bug_while_something_is_kept_does_not_end_the_engine(
+    house: House, server: Server, member: Member, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_cached: CachedNar, _chunk: int, _data: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(CachedNar, "write", fail)
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        assert await read_tree(accessor) == TREE
+        await trio.sleep(0.1)
+        assert await read_tree(accessor) == TREE
+    assert "a bug ended a piece of work" in caplog.text
 
 
 async def test_what_was_fetched_is_there_after_a_restart(house: House, server: Server, member: Member) -> None:

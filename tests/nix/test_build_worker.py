@@ -104,3 +104,15 @@ def test_a_build_that_fails_says_why_and_pushes_nothing(lake: Served, worker: Wo
         assert b"no such luck" in said
         nothing_is_left(worker)
         assert set(lake.directory.iterdir()) == before
+
+
+@pytest.mark.parametrize("machine", ["newer"], indirect=True)
+@pytest.mark.parametrize("frontend", ["tree", "erofs"])
+def test_a_newer_nix_builds_without_a_registration(machine: World, inputs: Inputs, lake: Served, frontend: str) -> None:
+    worker = Worker(machine, lake, inputs, "--frontend", frontend, local_overlay=True)
+    with worker.serving():
+        built = worker.finish(worker.start(worker.derivation("job.n1"), "one"))
+        nothing_is_left(worker)
+    assert built.endswith("-job-1")
+    assert inputs.nar("unread") not in lake.asked()
+    assert worker.report("one")["read_paths"] == 2

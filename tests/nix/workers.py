@@ -84,16 +84,21 @@ class Inputs(NamedTuple):
 class Worker:
     """A machine that builds derivations whose inputs it does not have."""
 
-    def __init__(self, machine: World, lake: Served, inputs: Inputs, *options: str) -> None:
+    def __init__(
+        self, machine: World, lake: Served, inputs: Inputs, *options: str, local_overlay: bool = False
+    ) -> None:
         self.machine = machine
         self.home = machine.directory / "worker"
         self.home.mkdir()
         self._recipe = self.home / "narfs-build"
-        self._recipe.write_text(recipe())
+        self._recipe.write_text(recipe(local_overlay=local_overlay))
         self._recipe.chmod(0o755)
         programs = Path(machine.narfs).parent
         path = f"{machine.environment['PATH']}:{programs}"
         self._surroundings = [f"LAKE={lake.url}", f"KEY_FILE={inputs.secret_key}", f"PATH={path}"]
+        if local_overlay:
+            config = machine.environment["NIX_CONFIG"]
+            self._surroundings.append(f"NIX_CONFIG={config}extra-experimental-features = local-overlay-store\n")
         self._state = [f"XDG_CACHE_HOME={self.home}/cache", f"XDG_STATE_HOME={self.home}/state"]
         keys = ("--trusted-public-keys", inputs.key, "--trusted-index-keys", inputs.key)
         self._daemon = (machine.narfs, "daemon", "--store", lake.url, *keys, *options)
@@ -168,10 +173,16 @@ class Worker:
         return [place for place in places if place.startswith(f"{self.home}/")]
 
 
-def recipe() -> str:
-    """Take the script out of the document."""
-    (script,) = re.findall(r"^```sh\n(#!.*?)^```$", _DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    assert isinstance(script, str)
+def recipe(*, local_overlay: bool) -> str:
+    """Take the script out of the document; with ``local_overlay`` changed as it says there."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", _DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    script, instead = map(str, blocks)
+    if not local_overlay:
+        return script
+    socket = '--nix-socket "$work/nix.sock"'
+    script, sockets = re.subn(r"(narfs view create .*?)(?= >&2)", lambda found: f"{found[0]} {socket}", script)
+    script, registers = re.subn(r"^.* --register\n", lambda _: instead, script, flags=re.MULTILINE)
+    assert (sockets, registers) == (1, 1)
     return script
 
 

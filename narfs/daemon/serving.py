@@ -193,7 +193,11 @@ async def _images(task: Task, members: Members | None, nursery: trio.Nursery) ->
     if task.options.extra:
         raise UsageError(f"-o {min(task.options.extra)}: an option of FUSE, which --frontend erofs does not take")
     images = Images(task.images, make_home(task.runtime), nursery)
-    await choose(task.config, members, images)
+    try:
+        await choose(task.config, members, images)
+    except BaseException:
+        images.home.rmdir()
+        raise
     return images
 
 

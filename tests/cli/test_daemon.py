@@ -427,6 +427,17 @@ def test_erofs_that_cannot_be_is_said_with_its_reason(program: Program, by_erofs
         assert program.output("view", "list") == b""
 
 
+def test_a_damaged_path_fails_a_view_of_erofs_by_name(program: Program, by_erofs: str) -> None:
+    blob = program.lake.blob_file(program.library)
+    blob.write_bytes(blob.read_bytes()[:-20] + b"x" * 20)
+    options = ["--closure", program.tool.path.path, "--frontend", by_erofs]
+    with daemon(program):
+        code, _, said = program.run("view", "create", "one", *options)
+        assert (code, said.count("\n"), program.library.path.base_name in said) == (1, 1, True), said
+        assert program.output("view", "list") == b""
+        assert create(program, "one", *options[:2])["frontend"] == "tree"
+
+
 def test_two_views_of_erofs_share_what_is_fetched_and_each_has_its_own(program: Program, by_erofs: str) -> None:
     with daemon(program):
         one = create(program, "one", "--path", program.library.path.path, "--frontend", by_erofs)

@@ -288,6 +288,7 @@ def test_erofs_of_what_it_cannot_show_is_refused(program: Program, by_erofs: str
     ):
         code, _, said = program.run("mount", *program.stores, *options, "--frontend", by_erofs, str(place))
         assert (code, reason in said) == (2, True), said
+    assert not list((program.home / "runtime_dir/narfs").iterdir())
     assert not [line for line in mountinfo() if str(program.home) in line]
 
 

@@ -124,15 +124,16 @@ def test_a_remount_makes_an_overlay_in_use_look_at_its_layers_anew(machine: Worl
     machine.run("umount", "/nix/store")
 
 
-@pytest.fixture
-def daemon(lakes: Lakes, machine: World) -> Iterator[World]:
+@pytest.fixture(params=["tree", "erofs"])
+def daemon(lakes: Lakes, machine: World, request: pytest.FixtureRequest) -> Iterator[World]:
     """A machine with a daemon that keeps a closed view and an open one."""
     lake = f"file://{lakes.lake('zstd')}"
+    options = f"--closure {lakes.all} --nix-socket /run/closed --frontend {request.param}"
     state = f"XDG_CACHE_HOME={machine.directory}/cache XDG_STATE_HOME={machine.directory}/state"
     machine.shell(f"""
         {state} {machine.narfs} daemon --store {lake} --trusted-public-keys {lakes.key} >/run/log 2>&1 &
         echo $! > /run/pid
-        until {machine.narfs} view create closed --closure {lakes.all} --nix-socket /run/closed 2>/run/why; do
+        until {machine.narfs} view create closed {options} 2>/run/why; do
             kill -0 $! || {{ cat /run/log /run/why >&2; exit 1; }}
         done
         {machine.narfs} view create open

@@ -154,7 +154,7 @@ async def test_an_unprivileged_user_mounts_through_fusermount3_what_belongs_to_h
     place.mkdir()
     os.chown(place, 65534, 65534)
     for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)
+        each.chmod(each.stat().st_mode | 0o055)  # with --basetemp one of them may be /tmp
     # The device is opened to everybody, in this namespace only. The capability lets nobody read a Python that may lie
     # in root's home; it has nothing to do with mounting.
     script = """

@@ -7,7 +7,8 @@ generators, and spend 1 ms on a request before its first byte (``benchmarks/http
 Rule 1: a link carries one exchange at a time. It is kept for the next only if the body was read to its end, nothing
 came behind it and the server means to go on.
 Rule 2: a kept link is used only while it is silent and younger than KEEP_ALIVE_S.
-Rule 3: nothing is asked twice here; a kept link that breaks is a broken connection like any other.
+Rule 3: nothing is asked twice here; a kept link that breaks is a broken connection like any other. What else is kept of
+its origin is closed: what broke it (a changed network, a balancer that forgot) broke them too, one for each attempt.
 """
 
 from __future__ import annotations
@@ -60,11 +61,14 @@ class DirectClient:
             # An ETag comes back in If-Range as the bytes that it came in.
             told = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
             question = h11.Request(method=method, target=target, headers=[(b"Host", host.encode("ascii")), *told])
-        link = self._take(origin) or await self._dial(origin)
+        kept = self._take(origin)
+        link = kept or await self._dial(origin)
         try:
             return await self._exchange(link, question)
-        except BaseException:
+        except BaseException as error:
             link.close()
+            if kept is not None and isinstance(error, Exception):  # not if we were cancelled
+                self._drop(origin)
             raise
 
     def close(self) -> None:
@@ -99,6 +103,12 @@ class DirectClient:
                 return kept[1]
             kept[1].close()
         return None
+
+    def _drop(self, origin: Origin) -> None:
+        for _, link in self._kept:
+            if link.origin == origin:
+                link.close()
+        self._kept = [kept for kept in self._kept if kept[1].origin != origin]
 
     def _keep(self, link: Link) -> None:
         self._kept.append((trio.current_time(), link))

@@ -151,6 +151,22 @@ async def test_a_kept_link_with_an_end_or_a_word_on_it_is_not_used(server: FakeS
     assert server.open_connections == 1
 
 
+async def test_when_a_kept_link_breaks_the_others_to_there_are_not_tried(server: FakeServer) -> None:
+    client = DirectClient(server.dial, max_kept=5)
+    answers = [await client.ask("GET", f"http://{host}.test/x", {}) for host in "aaab"]
+    for answer in answers:
+        await answer.read_up_to(100)
+        await answer.aclose()
+    says(server, b"", hang_up=True)
+    with pytest.raises(httpx.RemoteProtocolError):
+        await ask(client, "http://a.test/x")
+    await wait_all_tasks_blocked()
+    assert server.open_connections == 1
+    assert await ask(client, "http://a.test/x") == b"hello"
+    assert await ask(client, "http://b.test/x") == b"hello"
+    assert server.connections == 5
+
+
 async def test_a_link_is_not_kept_for_longer_than_servers_do(
     server: FakeServer, client: DirectClient, mock_clock: MockClock
 ) -> None:

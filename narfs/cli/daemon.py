@@ -89,7 +89,7 @@ Examples:
 @click.option("--nix-socket", type=click.Path(path_type=Path), help="Answer Nix there what is known of its paths.")
 @click.option("--owner-pid", type=int, metavar="PID", help="Remove it when this process ends.")
 @click.option("--lease", "lease_s", type=float, metavar="SECONDS", help="Remove it unless narfs view renew comes.")
-@settings(*_OWN)
+@settings(*_OWN, file=False)
 @_AS_JSON
 def create(
     *,

@@ -115,17 +115,17 @@ SERVING = (*READING, "bandwidth", "read-deadline")
 """Keys of a command that mounts."""
 
 
-def settings(*keys: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Add the options that set ``keys``, and --config; the command gets them as ``request``."""
+def settings(*keys: str, file: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options that set ``keys``, and --config if ``file``; the command gets them as ``request``."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
-        def collected(*args: Any, config_file: Path | None, **parameters: Any) -> Any:
+        def collected(*args: Any, config_file: Path | None = None, **parameters: Any) -> Any:
             given = {key: parameters.pop(key.replace("-", "_")) for key in keys}
             given = {key: value for key, value in given.items() if value not in (None, ())}
             return command(*args, request=ConfigRequest(given, config_file), **parameters)
 
-        options = (*(_SETTINGS[key] for key in keys), _CONFIG_FILE)
+        options = (*(_SETTINGS[key] for key in keys), *([_CONFIG_FILE] if file else []))
         return functools.reduce(lambda function, option: option(function), reversed(options), collected)
 
     return decorate

@@ -67,8 +67,8 @@ class DaemonTask:
 
     @property
     def socket(self) -> Path:
-        """Where the daemon is asked."""
-        return self.runtime / control.DAEMON_SOCKET
+        """Where the daemon is asked; Unavailable if that is too long a path."""
+        return control.checked(self.runtime / control.DAEMON_SOCKET)
 
 
 def group_of(name: str | None) -> int:

@@ -313,6 +313,25 @@ def test_a_daemon_whose_predecessor_is_there_and_does_not_answer_is_refused(prog
     assert "control.sock" in said
 
 
+def test_what_a_daemon_cannot_begin_with_is_said_in_one_line(program: Program) -> None:
+    views = program.home / "state_home/narfs/views"
+    with daemon(program):
+        pass
+    (views / "odd.json").write_text("[]")
+    with daemon(program):
+        assert program.output("view", "list") == b""
+    far = str(program.home / ("x" * 100))
+    code, _, said = finish(program.start("daemon", *program.stores, environ={"XDG_RUNTIME_DIR": far}))
+    assert (code, said.count("\n")) == (1, 1), said
+    assert "shorter XDG_RUNTIME_DIR" in said
+
+
+def test_a_view_takes_no_configuration_file_that_would_not_count(program: Program) -> None:
+    code, _, said = program.run("view", "create", "one", "--config", "/dev/null")
+    assert code == 2
+    assert "No such option" in said
+
+
 def test_without_a_daemon_it_is_said_how_to_start_one(program: Program) -> None:
     code, _, said = program.run("view", "list")
     assert code == 1

@@ -63,6 +63,8 @@ class ViewSpec:
     @classmethod
     def from_json(cls, told: Mapping[str, Any]) -> ViewSpec:
         """Read what a client said, or what was kept; UsageError says which member is impossible."""
+        if not isinstance(told, dict):
+            raise UsageError("view: expected an object")
         unknown = told.keys() - {"name", "paths", "closures", "closed", "allow_missing", "settings", *_PLACES, *_ENDS}
         if unknown:
             raise UsageError(f"view: unknown member {min(unknown)!r}")

@@ -190,14 +190,22 @@ class Fetcher:
         return chunks
 
     async def _fetch_stream(self, chunks: range) -> Chunks:
+        return await from_anywhere(self._means, self._described, partial(self._fetch_stream_from, chunks))
+
+    async def _fetch_stream_from(self, chunks: range, described: Described) -> Chunks:
         while True:
-            if (restream := self._restream) is None:
-                restream = self._restream = Restream(self._described, self._index)
+            restream = self._restream
+            if restream is None or restream.described != described:
+                restream = self._restream = Restream(described, self._index)
                 self._means.nursery.start_soon(self._run_restream, restream)
             try:
-                return await restream.chunks(chunks)
+                found = await restream.chunks(chunks)
             except trio.BrokenResourceError:
-                self._restream = None
+                if self._restream is restream:
+                    self._restream = None
+            else:
+                self._described = described
+                return found
 
     async def _run_restream(self, restream: Restream) -> None:
         try:

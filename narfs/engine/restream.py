@@ -43,7 +43,7 @@ class Restream:
     """The stream of one NAR and a window of its checked chunks. One task ``run``s it, any number ask for chunks."""
 
     def __init__(self, described: Described, index: NarIndex) -> None:
-        self._described = described
+        self.described = described
         self._index = index
         self._window: OrderedDict[int, bytes] = OrderedDict()
         self._asking, self._asked = trio.open_memory_channel[_Request](0)
@@ -69,7 +69,7 @@ class Restream:
         passed = 0
         try:
             async with (
-                self._described.lake.open_blob(self._described.narinfo) as blob,
+                self.described.lake.open_blob(self.described.narinfo) as blob,
                 aclosing(self._checked(blob)) as passing,
             ):
                 while request is not None:
@@ -107,7 +107,7 @@ class Restream:
             self._window.popitem(last=False)
 
     async def _checked(self, blob: AsyncIterator[bytes]) -> AsyncGenerator[Chunks, None]:
-        decode = decoder(self._described.narinfo.compression, nar_size=self._index.nar_size)
+        decode = decoder(self.described.narinfo.compression, nar_size=self._index.nar_size)
         collect = _Collector(self._index)
         async for data in blob:
             pieces = decode.feed(data)

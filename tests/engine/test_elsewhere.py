@@ -85,6 +85,21 @@ async def test_lost_parts_come_from_another_lake_when_the_first_one_went_away(
         assert store.statistics().counters.passes_begun == (1 if recipe is FRAMED else 2)
 
 
+@pytest.mark.parametrize("recipe", [FRAMED, SOLID], ids=["zstd frames", "solid"])
+async def test_without_a_cache_the_stream_comes_from_another_lake_too(
+    house: House, server: Server, tmp_path: Path, mock_clock: trio.testing.MockClock, recipe: Recipe
+) -> None:
+    other = Lake(tmp_path / "other")
+    member = house.lake.add("tree", TREE, recipe)
+    other.add("tree", TREE, Recipe("xz"))
+    async with house.open(server.url, other.url, cached=False) as store:
+        accessor = await store.find(member.path)
+        await accessor.settle()
+        server.on("/nar/*", Fault(status=404))
+        mock_clock.autojump_threshold = 0.05
+        assert await read_tree(accessor) == TREE
+
+
 async def test_frames_are_those_of_the_lake_that_the_pass_came_from(
     house: House, server: Server, tmp_path: Path, mock_clock: trio.testing.MockClock
 ) -> None:

@@ -446,6 +446,24 @@ def test_erofs_that_cannot_be_is_said_with_its_reason(program: Program, by_erofs
         assert program.output("view", "list") == b""
 
 
+@pytest.mark.usefixtures("by_erofs")
+def test_a_view_whose_image_cannot_be_mounted_is_shown_by_tree_unless_erofs_was_asked_for(program: Program) -> None:
+    images, place = program.home / "state_home/narfs/images", at(program, "two")
+    path = program.library.path.path
+    with daemon(program):
+        Path(create(program, "one", "--path", path)["directory"], program.library.path.base_name, "motto").read_bytes()
+        assert create(program, "again", "--path", path)["frontend"] == "erofs"
+        subprocess.run(["mount", "-t", "tmpfs", "none", images], check=True)  # from which no image can be mounted
+        try:
+            told = create(program, "two", "--path", path, "--at", str(place))
+            assert (told["frontend"], "does not mount" in told["frontend_because"]) == ("tree", True)
+            assert names(place) == [program.library.path.base_name]
+            code, _, said = program.run("view", "create", "three", "--path", path, "--frontend", "erofs")
+            assert (code, said.count("\n")) == (1, 1), said
+        finally:
+            subprocess.run(["umount", images], check=True)
+
+
 def test_a_damaged_path_fails_a_view_of_erofs_by_name(program: Program, by_erofs: str) -> None:
     blob = program.lake.blob_file(program.library)
     blob.write_bytes(blob.read_bytes()[:-20] + b"x" * 20)

@@ -22,14 +22,14 @@ import trio
 
 from narfs.daemon.config import Frontend
 from narfs.daemon.directories import private_directory
-from narfs.daemon.erofs.frontend import choose
+from narfs.daemon.erofs.frontend import Choice, choose
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.views import place
 from narfs.daemon.views.owner import Owner
 from narfs.daemon.views.report import report
 from narfs.daemon.views.spec import ViewSpec
-from narfs.errors import Closing, NarfsError, NotFound, OwnerGone, UsageError
+from narfs.errors import Closing, NarfsError, NotFound, OwnerGone, Unavailable, UsageError
 from narfs.mount.mountpoint import real
 from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from narfs.daemon.config import Config
-    from narfs.daemon.erofs.frontend import Choice
     from narfs.daemon.erofs.images import Images
     from narfs.daemon.known_paths import KnownPaths
     from narfs.daemon.session import Session
@@ -220,10 +219,8 @@ class Views:
             undo.push_async_callback(self._stage.remove, spec.name.encode())
             kept = KeptView(spec, scene, session, account, self._home / spec.name, owner, known, choice)
             if choice.frontend is Frontend.EROFS:
-                at = spec.at or private_directory(self._own / spec.name)
-                mounted = self._images.mount(spec.name, scene, session.household, self._stage, at)
-                kept.directory = kept.bound = await mounted
-            elif spec.at is not None:
+                await self._show_by_erofs(kept, wanted=config.frontend is Frontend.EROFS)
+            if kept.bound is None and spec.at is not None:
                 kept.directory = kept.bound = await place.bind(kept.directory, spec.at)
             if kept.bound is not None:
                 undo.push_async_callback(partial(self._take_off, spec, kept.bound, lazily=True))
@@ -234,6 +231,19 @@ class Views:
         self._kept[spec.name] = kept
         self._nursery.start_soon(self._run, kept)
         return kept
+
+    async def _show_by_erofs(self, kept: KeptView, *, wanted: bool) -> None:
+        """Mount an image; if that cannot be written or mounted, ``tree`` has to do, unless it is ``wanted``."""
+        spec = kept.spec
+        at = spec.at or private_directory(self._own / spec.name)
+        try:
+            mounted = self._images.mount(spec.name, kept.scene, kept.session.household, self._stage, at)
+            kept.directory = kept.bound = await mounted
+        except Unavailable as error:
+            if wanted:
+                raise
+            log.warning("view %s: %s; shown by tree instead", spec.name, error)
+            kept.choice = Choice(Frontend.TREE, str(error))
 
     async def _scene(
         self, spec: ViewSpec, config: Config, session: Session, account: Account

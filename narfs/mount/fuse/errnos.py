@@ -30,6 +30,7 @@ ERRNOS: Final[Mapping[type[NarfsError], int]] = {
     errors.FormatError: errno.EIO,
     errors.ReadOnly: errno.EROFS,
     errors.Closing: errno.ENOTCONN,
+    errors.OwnerGone: errno.ENOTCONN,
     errors.CacheUnusable: errno.EIO,
     errors.CacheHeld: errno.EIO,
     errors.UsageError: errno.EINVAL,

@@ -16,6 +16,7 @@
     ├── FormatError         bytes that are not in their format; knows where
     ├── ReadOnly            somebody tried to change something
     ├── Closing             the mount is going away
+    │   └── OwnerGone       the process that a View was to end with has ended before
     ├── CacheUnusable       the cache disk fails; the engine serves uncached, no program sees it
     │   └── CacheHeld       another process owns the cache directory
     └── UsageError          the command line or the configuration asks for something impossible

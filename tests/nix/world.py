@@ -37,12 +37,14 @@ class World:
         self.directory = directory
         (directory / "nix").mkdir(parents=True)
         (directory / "home").mkdir()
+        (directory / "tmp").mkdir()
         path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
         if newer:
             link_programs(directory / "programs")
             path = f"{directory}/programs:{path}"
         self.environment = {
             "HOME": str(directory / "home"),
+            "TMPDIR": str(directory / "tmp"),  # a build that is killed leaves its directory
             "LC_ALL": "C.UTF-8",
             "NIX_CONFIG": NIX_CONFIG,
             "PATH": path,

@@ -166,10 +166,6 @@ class BinaryCache:
         """Write narinfos of paths that do not refer to each other at the same time."""
         await self._transport.put_small({f"{one.path.hash_part}.narinfo": one.to_bytes() for one in narinfos})
 
-    async def put_listing(self, hash_part: str, data: bytes) -> None:
-        """Write the ``.ls`` of a store path."""
-        await self._put(f"{hash_part}.ls", data)
-
     async def put_sealed_index(self, narinfo: NarInfo, data: bytes) -> None:
         """Write a sealed index under the name that the narinfo will tell: after the blob, before the narinfo."""
         await self._put(self.url.name_of(narinfo.index_name or ""), data)

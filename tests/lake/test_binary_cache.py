@@ -161,7 +161,7 @@ async def test_a_lake_is_filled(server: FakeServer) -> None:
     assert not await lake.has_narinfo(HASH)
     await lake.put_info(INFO)
     await lake.put_blob(NARINFO.url, chunks(b"a compressed", b" NAR"), 16)
-    await lake.put_listing(HASH, b'{"version":1}')
+    await lake.put_parts(lake.parts(NARINFO, b'{"version":1}', None, None))
     await lake.put_narinfo(NARINFO)
     assert await lake.has_narinfo(HASH)
     assert await lake.has_blob(NARINFO.url)

@@ -249,7 +249,7 @@ async def test_a_binary_cache_goes_round(s3_server: S3Server, bucket: str, tmp_p
         assert not await lake.has_info()
         await lake.put_info(CacheInfo(want_mass_query=True, priority=31))
         await put(lake._transport, narinfo.url, member.nar)
-        await lake.put_listing(narinfo.path.hash_part, b"{}")
+        await lake.put_parts(lake.parts(narinfo, b"{}", None, None))
         await lake.put_narinfo(narinfo)
     async with open_lakes([s3_server.url(bucket), "/nonexistent?optional=1"], QUICK) as upstreams:
         lake, found = await upstreams.narinfo(narinfo.path.hash_part, lambda *_: True)

@@ -37,7 +37,7 @@ from narfs.daemon.views.keeper import Views
 from narfs.daemon.views.sessions import Sessions
 from narfs.errors import NarfsError, Unavailable, UsageError
 from narfs.mount.fuse import Stage, serve_mount
-from narfs.mount.mountpoint import detach, mounted_at
+from narfs.mount.mountpoint import STAGE_SOURCE, detach, mounted_at
 from narfs.mount.options import MountOptions
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class _Daemon:
                 sessions,
                 home=home,
                 own=home.parent / "erofs",
-                images=Images(task.state / "images", home, work),
+                images=Images(task.state / "images", home, work, of_daemon=True),
                 state=task.state / "views",
                 nursery=work,
                 config=lambda: self._config,
@@ -158,7 +158,7 @@ class _Daemon:
                     await serve_mount(
                         stage,
                         home,
-                        options=MountOptions.for_this_user(),
+                        options=MountOptions.for_this_user(source=STAGE_SOURCE),
                         on_ready=lambda handlers: work.start_soon(open_doors, handlers),
                     )
             finally:

@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from narfs.daemon import control, linux
+from narfs.daemon.asking import daemon_status
 from narfs.daemon.erofs.homes import clear_homes
 from narfs.errors import NotFound, TooSlow, Unavailable, UsageError
 from narfs.mount.mountpoint import mounted_at, place_of
@@ -27,8 +28,16 @@ def unmount(mountpoint: Path, runtime: Path) -> None:
         raise NotFound(f"{place}: nothing is mounted there")
     if not here.is_ours:
         raise UsageError(f"{place}: a mount of kind {here.kind}, not of narfs; use umount")
+    if here.view is not None and _is_kept(here.view, runtime):
+        raise UsageError(f"{place}: {here.whose}")
     _take_off(place)
     clear_homes(runtime)
+
+
+def _is_kept(view: str, runtime: Path) -> bool:
+    """Whether the daemon has a view of this name; one that was killed has left its mounts."""
+    told = daemon_status(runtime)
+    return told is not None and any(each["name"] == view for each in told["views"])
 
 
 def _asked(socket: Path) -> bool:

@@ -20,8 +20,12 @@ T = TypeVar("T")
 _PATIENCE_S = 5.0
 """A mount whose daemon hangs answers stat never; not bounded by this is the thread that asked, which is left behind."""
 
-IMAGE_NAME = re.compile(r"narfs-(\d+)-\d+\.erofs")
-"""What images of EROFS mounts are called, after the process that serves their slab; mountinfo has it."""
+IMAGE_NAME = re.compile(r"narfs-(\d+)-\d+(?:-(.+))?\.erofs")
+"""What images of EROFS mounts are called, after the process that serves their slab, and the daemon's view if it is one;
+mountinfo has it."""
+
+STAGE_SOURCE = "narfs-daemon"
+"""What mountinfo has for the source of the one FUSE mount of a daemon, in which each view is a directory."""
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -31,6 +35,17 @@ class Mounted(NamedTuple):
 
     kind: str
     source: str
+    root: str = "/"
+    """What of its file system is mounted."""
+
+    @property
+    def view(self) -> str | None:
+        """The name of the daemon's view that is there, tree or EROFS; None of any other mount."""
+        if self.kind == "erofs":
+            image = self._image
+            return None if image is None else image[2]
+        name = self.root.removeprefix("/")
+        return name if self.source == STAGE_SOURCE and name and "/" not in name else None
 
     @property
     def is_ours(self) -> bool:
@@ -38,10 +53,19 @@ class Mounted(NamedTuple):
         return self.kind == "fuse.narfs" or self.server is not None
 
     @property
+    def whose(self) -> str | None:
+        """Say which view of a daemon is there, and how it goes; None if none is."""
+        return self.view and f"view {self.view} of the daemon is there; narfs view remove {self.view}"
+
+    @property
     def server(self) -> int | None:
         """The process that serves the slab of an EROFS mount of ours; None of any other mount."""
-        image = IMAGE_NAME.fullmatch(os.path.basename(self.source)) if self.kind == "erofs" else None  # noqa: PTH119
+        image = self._image
         return None if image is None else int(image[1])
+
+    @property
+    def _image(self) -> re.Match[str] | None:
+        return IMAGE_NAME.fullmatch(os.path.basename(self.source)) if self.kind == "erofs" else None  # noqa: PTH119
 
 
 def lives(pid: int | str) -> bool:
@@ -53,9 +77,9 @@ def lives(pid: int | str) -> bool:
     return told.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
 
-def image_name(pid: int, number: int) -> str:
-    """Name an image."""
-    return f"narfs-{pid}-{number}.erofs"
+def image_name(pid: int, number: int, view: str | None) -> str:
+    """Name an image; ``view`` is whose it is if it is a daemon's."""
+    return f"narfs-{pid}-{number}{'' if view is None else f'-{view}'}.erofs"
 
 
 def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
@@ -63,17 +87,18 @@ def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
     found = None
     for line in mountinfo.splitlines():
         fields, _, more = line.partition(" - ")
-        place = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), fields.split(" ")[4])
+        root, place = (_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), field) for field in fields.split(" ")[3:5])
         if place.encode("latin-1", "replace") == os.fsencode(mountpoint):
             kind, source, *_ = more.split(" ")
-            found = Mounted(kind, source)
+            found = Mounted(kind, source, root)
     return found
 
 
 def place_of(mountpoint: Path) -> str:
     """Give the real path of a mountpoint without a question to what is mounted there, which may answer never."""
-    parent, name = os.path.split(os.path.abspath(mountpoint))  # noqa: PTH100 - resolve() would look at it
-    place = os.path.join(os.path.realpath(parent), name)  # noqa: PTH118 - as os.path gave it
+    if mountpoint.name in {"", ".."}:  # there is no name to take off
+        return os.path.realpath(mountpoint)
+    place = os.path.join(os.path.realpath(mountpoint.parent), mountpoint.name)  # noqa: PTH118 - resolve() would look
     mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")
     return place if mounted_at(mountinfo, place) else os.path.realpath(mountpoint)
 
@@ -98,7 +123,7 @@ async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
         raise UsageError(f"{place}: cannot be mounted on: {error.strerror}") from error
     here = _mounted(place)
     if here is not None and here.is_ours:
-        raise UsageError(f"{place}: narfs is mounted there already; narfs umount {place}")
+        raise UsageError(f"{place}: {here.whose or f'narfs is mounted there already; narfs umount {place}'}")
     if entry is not None and not nonempty:
         raise UsageError(f"{place}: not empty; a mount would hide what is in it")
     return place

@@ -14,13 +14,15 @@ class MountOptions:
     """``extra`` are the words of ``-o``, handed to libfuse as they are."""
 
     allow_other: bool = False
+    source: str = "narfs"
+    """What tables of mounts name it, unless ``extra`` has an ``fsname``."""
     nonempty: bool = False
     extra: frozenset[str] = frozenset()
 
     @classmethod
-    def for_this_user(cls) -> MountOptions:
+    def for_this_user(cls, source: str = "narfs") -> MountOptions:
         """Root serves everybody; anybody else serves himself, unless /etc/fuse.conf allows more and he asks for it."""
-        return cls(allow_other=os.geteuid() == 0)
+        return cls(allow_other=os.geteuid() == 0, source=source)
 
     def words(self) -> set[str]:
         """Give what libfuse is told."""
@@ -28,6 +30,6 @@ class MountOptions:
         return {
             *_ALWAYS,
             *self.extra,
-            *(() if named else ("fsname=narfs",)),
+            *(() if named else (f"fsname={self.source}",)),
             *({"allow_other"} if self.allow_other else ()),
         }

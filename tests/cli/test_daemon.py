@@ -108,6 +108,56 @@ def test_a_view_is_shown_where_it_is_wanted_and_nowhere_else_after_its_end(progr
 
 
 @needs_root
+@pytest.mark.parametrize("frontend", ["tree", "erofs"])
+def test_the_place_of_a_view_is_neither_unmounted_nor_taken_and_it_is_said_whose_it_is(
+    program: Program, by_erofs: str, frontend: str
+) -> None:
+    place, path = at(program, "one"), program.library.path.path
+    with daemon(program, "--frontend", by_erofs):
+        create(program, "one", "--path", path, "--at", str(place), "--frontend", frontend)
+        for command in (
+            ["umount", str(place)],
+            ["mount", *program.stores, "--cache-dir", str(program.home / "other"), str(place)],
+            ["view", "create", "two", "--path", path, "--at", str(place)],
+        ):
+            code, _, said = program.run(*command)
+            assert (code, "narfs view remove one" in said) == (2, True), said
+        assert (program.at(place, program.library) / "motto").read_bytes() == b"be lazy\n"
+        program.output("view", "remove", "one")
+
+
+@needs_root
+@pytest.mark.parametrize("frontend", ["tree", "erofs"])
+def test_what_a_killed_daemon_left_at_the_place_of_a_view_is_unmounted(
+    program: Program, by_erofs: str, frontend: str
+) -> None:
+    place = at(program, "one")
+    with daemon(program, "--frontend", by_erofs) as process:
+        create(program, "one", "--path", program.library.path.path, "--at", str(place), "--frontend", frontend)
+        process.kill()
+        process.wait()
+        program.output("umount", str(place))
+        assert not is_mount(place)
+
+
+@needs_root
+def test_a_place_is_found_as_the_kernel_would_find_it(program: Program) -> None:
+    (program.home / "far/away").mkdir(parents=True)
+    place = program.home / "far/one"
+    place.mkdir()
+    (program.home / "link").symlink_to(program.home / "far/away")
+    crooked = f"{program.home}/link/../one"
+    with daemon(program):
+        told = create(program, "one", "--path", program.library.path.path, "--at", crooked)
+        assert told["directory"] == str(place)
+        program.output("view", "remove", "one")
+    program.output("mount", *program.stores, crooked)
+    assert is_mount(place)
+    program.output("umount", crooked)
+    assert not is_mount(place)
+
+
+@needs_root
 def test_a_view_in_use_is_not_removed_but_by_force(program: Program) -> None:
     place = at(program, "one")
     with daemon(program):

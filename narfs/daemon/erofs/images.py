@@ -31,10 +31,14 @@ _INDEXES_WRITTEN_S: Final = 3.0
 
 
 class Images:
-    """Images in ``directory``, with slabs that a stage shows at ``home``. New parts are kept in ``nursery``."""
+    """Images in ``directory``, with slabs that a stage shows at ``home``. New parts are kept in ``nursery``.
 
-    def __init__(self, directory: Path, home: Path, nursery: trio.Nursery) -> None:
+    ``of_daemon``: they are of views that a daemon keeps, and are named after them.
+    """
+
+    def __init__(self, directory: Path, home: Path, nursery: trio.Nursery, *, of_daemon: bool = False) -> None:
         self._directory = directory
+        self._of_daemon = of_daemon
         self._nursery = nursery
         self.home = home
         self._numbers = itertools.count()
@@ -51,7 +55,7 @@ class Images:
     async def mount(self, name: str, scene: Scene, household: Household, stage: Stage, at: Path) -> Path:
         """Show at ``at`` a scene that is on the stage under ``name`` and knows all its trees; give the real path."""
         place = await prepare(at)
-        image = self._directory / image_name(os.getpid(), next(self._numbers))
+        image = self._directory / image_name(os.getpid(), next(self._numbers), name if self._of_daemon else None)
         try:
             ranges, new = await write_image(scene.view, household, image)
             slab = stage.lay(name.encode(), Slab(scene, ranges))

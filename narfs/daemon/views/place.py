@@ -15,7 +15,7 @@ import trio
 
 from narfs.daemon import linux, overlays
 from narfs.errors import NotFound, Unavailable, UsageError
-from narfs.mount.mountpoint import mounted_at, prepare
+from narfs.mount.mountpoint import mounted_at, place_of, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +54,7 @@ async def check_bare(name: str, directory: Path) -> None:
 
 async def clear(at: Path) -> None:
     """Take off what a daemon that died left at ``at``."""
-    place = os.path.join(os.path.realpath(at.parent), at.name)  # noqa: PTH118, ASYNC240 - at itself may be dead
+    place = place_of(at)
     mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")  # noqa: ASYNC240 - in memory
     here = mounted_at(mountinfo, place)
     if here is not None and here.is_ours:

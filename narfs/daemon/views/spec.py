@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -151,7 +150,7 @@ def _place(told: Mapping[str, Any], member: str) -> Path | None:
         return None
     if not isinstance(place, str) or not place.startswith("/") or "\0" in place:
         raise UsageError(f"view: {member}: expected an absolute path")
-    return Path(os.path.normpath(place))
+    return Path(place)
 
 
 def _settings(told: object) -> Mapping[str, object]:

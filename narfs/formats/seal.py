@@ -22,13 +22,12 @@ from typing import TYPE_CHECKING, Final
 
 import zstandard
 
-from narfs.errors import Corrupt, Untrusted
 from narfs.formats.digest import Hash
 from narfs.formats.frames import decode_frame
 from narfs.formats.quote import quote
 from narfs.formats.sealed_head import PAGE_CHUNKS, SealedHead, bad, max_head_bytes, write_head
 from narfs.formats.sealed_pages import PagedIndex
-from narfs.formats.signature import Signature
+from narfs.formats.signed_text import MAX_TEXT_BYTES, require_stated, signer_of, split_text, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +44,8 @@ _MAGIC: Final = b"NARFSEAL"
 _VERSION: Final = 1
 _PROLOGUE: Final = struct.Struct("<8sIII")
 PROLOGUE_BYTES: Final = _PROLOGUE.size
-_MAX_TEXT_BYTES: Final = 64 * 1024
 _DOMAIN: Final = "narfs-index-1"
+_WHAT: Final = "sealed index"
 _LEVEL: Final = 9
 
 
@@ -70,7 +69,7 @@ def seal(index: NarIndex, narinfo: NarInfo, keys: Sequence[SecretKey], *, page_c
     head, pages = write_head(index, file_hash, page_chunks)
     head = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compress(head)
     signed = statement(narinfo, hashlib.sha256(head).digest())
-    text = "".join(f"{line}\n" for line in (signed, *(key.sign(signed) for key in keys))).encode()
+    text = write_text(signed, keys)
     return b"".join((_PROLOGUE.pack(_MAGIC, _VERSION, len(text), len(head)), text, head, *pages))
 
 
@@ -127,26 +126,16 @@ def _lengths(prologue: bytes | memoryview) -> tuple[int, int]:
         raise bad("the magic of a sealed index", quote(magic))
     if version != _VERSION:
         raise bad(f"version {_VERSION}", f"{version}", offset=8)
-    if text_bytes > _MAX_TEXT_BYTES or head_bytes > MAX_INDEX_BYTES:
+    if text_bytes > MAX_TEXT_BYTES or head_bytes > MAX_INDEX_BYTES:
         raise bad("a text and a head of legal size", f"{text_bytes} and {head_bytes} bytes", offset=12)
     return text_bytes, head_bytes
 
 
 def _signer(text: bytes, expected: str, keys: PublicKeys) -> PublicKey:
     """Find who signed. What was signed is compared first: that tells more than a signature that does not fit."""
-    try:
-        stated, *lines = text.decode().removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise bad("a text in UTF-8", quote(text), offset=PROLOGUE_BYTES) from error
-    if stated != expected:
-        fields = zip(stated.split(";"), expected.split(";"), strict=False)
-        differing = [f"{quote(theirs)} and not {ours}" for theirs, ours in fields if theirs != ours]
-        raise Corrupt(f"sealed index: is for {', '.join(differing) or 'something else'}")
-    name = keys.verify(expected, map(Signature.parse, lines))
-    if name is None:
-        names = quote(", ".join(line.partition(":")[0] for line in lines))
-        raise Untrusted(f"sealed index: no trusted index key signed it; the signatures are of {names}")
-    return next(key for key in keys if key.name == name)
+    stated, lines = split_text(text, _WHAT, PROLOGUE_BYTES)
+    require_stated(stated, expected, _WHAT)
+    return signer_of(expected, lines, keys, _WHAT)
 
 
 def _decompressed(head: memoryview, nar_size: int) -> memoryview:

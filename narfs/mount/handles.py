@@ -7,34 +7,42 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from narfs.formats.listing import Node
     from narfs.mount.fuse.stage import Top
+    from narfs.mount.reads import PathReads
     from narfs.mount.view import Attachment
-    from narfs.offsets import NarOffset
 
 T = TypeVar("T")
 
 
 class OpenFile:
-    """A file, two additions away from its bytes in the NAR; ``failed_*`` is the read that failed last."""
+    """A file, two additions away from its bytes in the NAR, and its number in what is read of its path.
+
+    ``failed_*`` is the read that failed last.
+    """
 
     __slots__ = (
         "accessor",
-        "attachment",
         "broken_passes",
         "contents",
         "failed_end",
         "failed_errno",
         "failed_start",
         "failed_until",
+        "node",
+        "number",
+        "reads",
         "size",
     )
 
-    def __init__(self, attachment: Attachment, contents: NarOffset, size: int) -> None:
-        self.attachment = attachment
-        self.accessor = attachment.accessor
+    def __init__(self, reads: PathReads, node: Node) -> None:
+        self.reads = reads
+        self.number = reads.file(node.id, node.size)
+        self.accessor = reads.attachment.accessor
         self.broken_passes = self.accessor.broken_passes
-        self.contents = contents
-        self.size = size
+        self.node = node.id
+        self.contents = node.nar_offset
+        self.size = node.size
         self.failed_until = 0.0
         self.failed_start = self.failed_end = self.failed_errno = 0
 

@@ -1,9 +1,12 @@
-"""A View that is shown: what its root answers, and everything that somebody waits for in it."""
+"""A View that is shown: what its root answers, everything that somebody waits for in it, and what is read of it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import trio
+
+from narfs.mount.reads import Reads
 from narfs.mount.roots import Roots
 from narfs.mount.waits import Waits
 
@@ -30,6 +33,7 @@ class Scene:
         payer: Payer | None = None,
     ) -> None:
         self.view = view
+        self.reads = Reads(trio.current_time)
         self.waits = Waits(payer)
         self.roots = Roots(view, source, self.waits, deadline_s=root_deadline_s)
         self.read_deadline_s = read_deadline_s

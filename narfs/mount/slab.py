@@ -25,7 +25,7 @@ from narfs.errors import NarfsError, TooSlow, Unavailable, again
 from narfs.formats.erofs.ondisk import BLOCK_BYTES
 from narfs.formats.erofs.slab import SlabMap
 from narfs.formats.listing import NarListing
-from narfs.offsets import NarOffset, NarSpan, SlabOffset
+from narfs.offsets import FileOffset, NarOffset, NarSpan, SlabOffset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -44,11 +44,13 @@ _GAP_BYTES = 4096
 
 
 class Span(NamedTuple):
-    """Bytes of one file, and where in the answer they go."""
+    """Bytes of one file, from ``start`` on, and where in the answer they go."""
 
     at: int
     attachment: Attachment
     node: int
+    size: int
+    start: FileOffset
     nar: NarSpan
 
 
@@ -69,25 +71,41 @@ class Slab:
         place = max(bisect_right(self._starts, offset) - 1, 0)
         while place < len(self._starts) and (start := self._starts[place]) < offset + size:
             low = max(offset, start)
-            for node, at, nar in self._map(place).spans(SlabOffset(low - start), offset + size - low):
-                yield Span(start + at - offset, self._attachments[place], node, nar)
+            attachment = self._attachments[place]
+            for node, length, begin, at, nar in self._map(place).spans(SlabOffset(low - start), offset + size - low):
+                yield Span(start + at - offset, attachment, node, length, FileOffset(at - begin), nar)
             place += 1
 
     async def read(self, offset: SlabOffset, size: int) -> bytes:
         """Give ``size`` bytes, or all up to the end; zeros where no file is. Raises what a wanted file failed with."""
         size = min(size, self.size - offset)
         spans = list(self.spans(offset, size))
-        for _, attachment, node, nar in spans:
-            attachment.opened.add(node)
-            attachment.bytes_read += nar.length
+        runs = list(_runs(spans))
+        self._note(runs)
         if len(spans) == 1 and spans[0].nar.length == size:  # in the middle of a large file: no copy
-            _, attachment, _, nar = spans[0]
+            attachment, nar = spans[0].attachment, spans[0].nar
             if (data := attachment.accessor.read_nowait(nar.start, size)) is not None:
                 return data
         answer = bytearray(max(size, 0))
-        if waiting := [run for run in _runs(spans) if not _take_nowait(run, answer)]:
-            await self._wait_for(spans[0], waiting, answer)
+        if waiting := [run for run in runs if not _take_nowait(run, answer)]:
+            with self._scene.reads.of(spans[0].attachment).waiting(spans[0].node, spans[0].start, size):
+                await self._wait_for(spans[0], waiting, answer)
         return bytes(answer)
+
+    def _note(self, runs: Sequence[Sequence[Span]]) -> None:
+        """Note what is asked for: the first file is wanted, others come along, and the last of them may be cut off."""
+        for run in runs:
+            reads = self._scene.reads.of(run[0].attachment)
+            along = list(run)
+            if run is runs[0]:
+                first = along.pop(0)
+                reads.note(reads.file(first.node, first.size), first.start, first.nar.length)
+            if along and along[-1].nar.length < along[-1].size:
+                last = along.pop()
+                file = reads.file(last.node, last.size, wanted=False)
+                reads.note(file, last.start, last.nar.length, wanted=False)
+            if along:
+                reads.came_along(along[0].node, along[-1].node, sum(span.nar.length for span in along))
 
     async def _wait_for(self, wanted: Span, runs: Sequence[Sequence[Span]], answer: bytearray) -> None:
         """Read what must be waited for; if that is too much, at least what is wanted."""

@@ -11,7 +11,7 @@ that appears twice. Two Views share no number: what is read through one is count
 from __future__ import annotations
 
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from narfs.formats.erofs.directory import directory_bytes, packed_bytes
@@ -59,10 +59,6 @@ class Attachment:
     base: Inode
     shared_base: Inode
     trouble: NarfsError | None = None
-    opened: set[int] = field(default_factory=set)
-    """Files that were opened, as node ids."""
-    bytes_read: int = 0
-    """What the kernel asked for of them; what it has already it does not ask for again."""
 
     def inode(self, node: int, kind: Kind) -> Inode:
         """Give the inode number of a node."""

@@ -184,7 +184,7 @@ def test_the_slab_is_made_of_spans_of_the_nar_and_zeros(tree: Tree, data: st.Dat
     length = data.draw(st.integers(0, 200_000))
     answer = bytearray(length)
     last = start
-    for node, at, span in layout.slab.spans(SlabOffset(start), length):
+    for node, _, _, at, span in layout.slab.spans(SlabOffset(start), length):
         assert listing_of(tree).node(node).nar_offset <= span.start
         assert last <= at < at + span.length <= start + length
         answer[at - start : at - start + span.length] = nar[span.start : span.end]

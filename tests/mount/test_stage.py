@@ -42,14 +42,14 @@ def inodes_of(view: View) -> set[int]:
     return found
 
 
-def test_views_share_no_inode_even_of_the_same_nar() -> None:
+async def test_views_share_no_inode_even_of_the_same_nar() -> None:
     stage, accessor = Stage(), MemoryAccessor(TREE)
     one, two = show(stage, b"one", a=accessor), show(stage, b"two", a=accessor)
     assert not inodes_of(one) & inodes_of(two)
     assert ROOT not in inodes_of(one) | inodes_of(two)
 
 
-def test_a_name_is_given_once() -> None:
+async def test_a_name_is_given_once() -> None:
     stage = Stage()
     show(stage, b"one")
     with pytest.raises(UsageError, match="one"):

@@ -81,7 +81,7 @@ class KeptView:
             "closed": view.closed,
             "paths": len(view.attachments),
             "nar_bytes": sum(each.accessor.nar_size for each in view.attachments),
-            "read_bytes": sum(each.bytes_read for each in view.attachments),
+            "read_bytes": self.scene.reads.asked_bytes,
             "fetched_bytes": self.account.received_bytes,
             "fetched_requests": self.account.requests,
             "waiting": len(self.scene.waits),
@@ -157,7 +157,7 @@ class Views:
                 await self._take_off(kept.spec, kept.bound, lazily=lazily)
                 kept.bound = None
             del self._kept[name]
-        told = report(kept.scene.view, kept.account)
+        told = report(kept.scene, kept.account)
         (self._state / f"{name}.json").unlink(missing_ok=True)
         kept.running.cancel()
         await self._put_away(kept)

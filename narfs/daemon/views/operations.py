@@ -35,7 +35,7 @@ def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitabl
 
     async def tell(arguments: Mapping[str, Any]) -> object:
         kept = views.named(_name(arguments))
-        return report(kept.scene.view, kept.account)
+        return report(kept.scene, kept.account)
 
     async def tell_registration(arguments: Mapping[str, Any]) -> object:
         return await registration_aside(views.named(_name(arguments)).known)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from narfs.lake.account import Account
-    from narfs.mount.view import View
+    from narfs.mount.scene import Scene
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +34,16 @@ class Report:
     fetched_bytes: int
 
 
-def report(view: View, account: Account) -> Report:
+def report(scene: Scene, account: Account) -> Report:
     """Count."""
     paths = tuple(
         PathReport(
             path=each.path.path,
-            opened_files=len(each.opened),
-            read_bytes=each.bytes_read,
+            opened_files=(reads := scene.reads.of(each)).wanted_files,
+            read_bytes=reads.asked_bytes,
             nar_bytes=each.accessor.nar_size,
         )
-        for each in view.attachments
+        for each in scene.view.attachments
     )
     read = sum(1 for path in paths if path.opened_files)
     return Report(

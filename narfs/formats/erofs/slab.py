@@ -57,8 +57,11 @@ class SlabMap:
         """How much of the slab to keep for this NAR, a multiple of ALIGN_BLOCKS; it begins at such a multiple."""
         return range_blocks(self.blocks)
 
-    def spans(self, start: SlabOffset, length: int) -> Iterator[tuple[int, SlabOffset, NarSpan]]:
-        """Give the files in a range, in order, what of them is there, and where; all else is zeros."""
+    def spans(self, start: SlabOffset, length: int) -> Iterator[tuple[int, int, SlabOffset, SlabOffset, NarSpan]]:
+        """Give the files in a range, in order; all else is zeros.
+
+        Node, size, where it begins in the slab, where what is in the range does, and what that is.
+        """
         end = start + length
         starts = self.starts
         for node in range(max(bisect_right(starts, start // BLOCK_BYTES) - 1, 0), len(starts)):
@@ -69,4 +72,5 @@ class SlabMap:
             low, high = max(start, begin), min(end, begin + size)
             if kind is Kind.REGULAR and low < high:
                 contents = nar_offset - begin
-                yield node, SlabOffset(low), NarSpan(NarOffset(contents + low), NarOffset(contents + high))
+                span = NarSpan(NarOffset(contents + low), NarOffset(contents + high))
+                yield node, size, SlabOffset(begin), SlabOffset(low), span

@@ -175,9 +175,8 @@ class Handlers(pyfuse3.Operations):
             raise IsADirectory(f"{attachment.path.path}: node {id_} is not a file")
         if accessor.listing is None:
             self.recall.note(accessor, inode)
-        attachment.opened.add(id_)
-        handle = self._files.add(OpenFile(attachment, node.nar_offset, node.size))
-        return FileInfo(fh=handle, keep_cache=True)
+        file = OpenFile(self.stage.of(attachment).reads.of(attachment), node)
+        return FileInfo(fh=self._files.add(file), keep_cache=True)
 
     @_answers
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
@@ -193,7 +192,7 @@ class Handlers(pyfuse3.Operations):
         if size <= 0:
             return b""
         self._bytes_read += size
-        file.attachment.bytes_read += size
+        file.reads.note(file.number, off, size)
         data = file.accessor.read_nowait(in_nar(file.contents, FileOffset(off)), size)
         if data is None:
             data = await self._read_waiting(file, off, size)
@@ -202,8 +201,11 @@ class Handlers(pyfuse3.Operations):
     async def _read_waiting(self, file: OpenFile, off: int, size: int) -> bytes:
         if file.failed_before(off, size, trio.current_time()):
             raise FUSEError(file.failed_errno)
+        scene = self.stage.of(file.reads.attachment)
+        start = in_nar(file.contents, FileOffset(off))
         try:
-            return await self._wait(file.attachment, file.accessor.read, in_nar(file.contents, FileOffset(off)), size)
+            with file.reads.waiting(file.node, off, size):
+                return await scene.waits.within(scene.read_deadline_s, file.accessor.read, start, size)
         except Exception as error:
             file.failed_errno = errno_of(error)
             file.failed_start, file.failed_end = off, off + size
@@ -304,6 +306,8 @@ class Handlers(pyfuse3.Operations):
     write: Any = refuse
     create: Any = refuse
 
-    def _wait(self, attachment: Attachment, ask: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> Awaitable[T]:
+    async def _wait(self, attachment: Attachment, ask: Callable[[*Ts], Awaitable[T]], *args: *Ts) -> T:
+        """Wait for something of a tree."""
         scene = self.stage.of(attachment)
-        return scene.waits.within(scene.read_deadline_s, ask, *args)
+        with scene.reads.of(attachment).waiting():
+            return await scene.waits.within(scene.read_deadline_s, ask, *args)

@@ -104,7 +104,7 @@ class Server:
         connection = h11.Connection(h11.SERVER)
         if rest:
             connection.receive_data(rest)
-        request = await _next_event(connection, stream)
+        request = await next_event(connection, stream)
         if not isinstance(request, h11.Request):
             return b"", False
         headers = {name.decode(): value.decode("latin-1") for name, value in request.headers}
@@ -128,7 +128,7 @@ class Server:
         if connection.they_are_waiting_for_100_continue:
             await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = bytearray()
-        while isinstance(event := await _next_event(connection, stream), h11.Data):
+        while isinstance(event := await next_event(connection, stream), h11.Data):
             body += event.data
         self._received_bytes_total += len(body)
         return bytes(body)
@@ -170,7 +170,7 @@ class Server:
     async def _send_plain(
         self, stream: trio.abc.Stream, asked: Asked, status: int, body: bytes, headers: Mapping[str, str]
     ) -> None:
-        await _send_head(stream, status, {"Content-Length": str(len(body)), **headers})
+        await send_head(stream, status, {"Content-Length": str(len(body)), **headers})
         asked.status = status
         if asked.method != "HEAD":
             await stream.send_all(body)
@@ -191,7 +191,7 @@ class Server:
                 asked.status = HTTPStatus.PARTIAL_CONTENT
                 headers["Content-Range"] = fault.content_range or f"bytes {part.start}-{part.stop - 1}/{body.size}"
             length = len(part) if fault.content_length is None else fault.content_length
-            await _send_head(stream, asked.status, {"Content-Length": str(length), **headers, **fault.headers})
+            await send_head(stream, asked.status, {"Content-Length": str(length), **headers, **fault.headers})
             if asked.method != "HEAD" and not await self._send_body(stream, asked, body, part, fault):
                 return False
         return fault.content_length is None
@@ -203,7 +203,7 @@ class Server:
                 fault.stall.reached.set()
                 await fault.stall.released.wait()
             if start == fault.reset_after:
-                _make_close_a_reset(stream)
+                make_close_a_reset(stream)
             if start in (fault.cut_after, fault.reset_after):
                 return False
             if fault.drip and start:
@@ -230,18 +230,18 @@ def _part(asked: str | None, size: int) -> range | None:
     return range(min(int(first), size), min(int(last) + 1, size) if last else size)
 
 
-async def _next_event(connection: h11.Connection, stream: trio.abc.Stream) -> object:
+async def next_event(connection: h11.Connection, stream: trio.abc.Stream) -> object:
     while (event := connection.next_event()) is h11.NEED_DATA:
         connection.receive_data(bytes(await stream.receive_some(PIECE_BYTES)))
     return event
 
 
-async def _send_head(stream: trio.abc.Stream, status: int, headers: Mapping[str, str]) -> None:
+async def send_head(stream: trio.abc.Stream, status: int, headers: Mapping[str, str]) -> None:
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {headers[name]}" for name in headers)]
     await stream.send_all("\r\n".join([*lines, "", ""]).encode("latin-1"))
 
 
-def _make_close_a_reset(stream: trio.abc.Stream) -> None:
+def make_close_a_reset(stream: trio.abc.Stream) -> None:
     if isinstance(stream, trio.SSLStream):
         stream = stream.transport_stream
     assert isinstance(stream, trio.SocketStream)

@@ -21,6 +21,10 @@ BENCHMARKS = {
     "b9": ("benchmarks.b9", "eight builds at once that share their inputs, against one: bytes fetched, time, memory"),
     "b13": ("benchmarks.b13", "memory of the daemon per 100 k entries"),
     "b14": ("benchmarks.b14", "sealed reads, each digest compared, against none compared"),
+    "compile": (
+        "benchmarks.compile",
+        "a C project's own build, its compiler and headers in a view, against the disk",
+    ),
     "p99": ("benchmarks.p99", "latency of warm reads while a NAR of 100 k files is ingested"),
     "http-client": (
         "benchmarks.http_client",

@@ -3,19 +3,20 @@
 The builds are those of the tests (tests/nix/workers.py): the recipe of docs/build-worker.md with real Nix, from a
 sealed lake behind real nginx on loopback, whose log counts. Each of eight jobs reads the same two paths whole and
 leaves a third one, twice as big, alone. One job is built first, then, with a fresh daemon and an empty cache, all eight
-at once. Memory is the most that was seen while they ran, every 0.1 s: resident in the daemon and its workers; page
-cache and slab of the whole machine, less what was left when they were dropped. Nix, compressors and nginx are in the
-latter, too.
+at once. Memory is that of a cgroup with the daemon and all that builds (Nix, shells, compressors, pushes), page cache
+and kernel memory included, but not nginx: the most that the kernel counted at one time, and the most of its parts that
+was seen, every 0.1 s. What the daemon and its workers have resident is a row of its own.
 """
 
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import Report, drop_caches
+from benchmarks.memory_group import Usage, memory_group
 from benchmarks.processes import children_of, memory_bytes
 from benchmarks.sites import scratch
 from tests.nix.workers import NUMBERS, Inputs, Served, Worker, wait_for
@@ -57,24 +58,28 @@ class _Measuring:
         worker.forget()
         derivations = {number: worker.derivation(f"job.n{number}", self.scale) for number in numbers}
         before = sum(self.lake.asked().values())
-        with worker.serving() as daemon:
+        with memory_group() as group, ExitStack() as serving:
             drop_caches()
-            cached = _cached_bytes()
-            start = time.perf_counter()
-            builds = [worker.start(derivation, f"build-{number}") for number, derivation in derivations.items()]
-            resident = kept = 0
+            with group.joined():
+                daemon = serving.enter_context(worker.serving())
+                start = time.perf_counter()
+                builds = [worker.start(derivation, f"build-{number}") for number, derivation in derivations.items()]
+            resident, most = 0, Usage(0, 0)
             while any(build.poll() is None for build in builds):
                 resident = max(resident, sum(map(_resident_bytes, (daemon.pid, *children_of(daemon.pid)))))
-                kept = max(kept, _cached_bytes() - cached)
+                most = Usage(*map(max, most, group.usage()))
                 time.sleep(_POLL_S)
             self.report.add(subject, "all built and pushed", "s", time.perf_counter() - start)
             for build in builds:
                 worker.finish(build)
             wait_for(lambda: worker.views() == [])
+            peak = group.peak_bytes()
         fetched = sum(self.lake.asked().values()) - before
         self.report.add(subject, "fetched", "MB", fetched / 1e6)
         self.report.add(subject, "resident, daemon and its workers", "MiB", resident / _MEBI)
-        self.report.add(subject, "page cache and slab, whole machine", "MiB", kept / _MEBI)
+        self.report.add(subject, "memory of daemon and builds, at most", "MiB", peak / _MEBI)
+        self.report.add(subject, "of it anonymous, at most", "MiB", most.anonymous / _MEBI)
+        self.report.add(subject, "of it page cache, at most", "MiB", most.cached / _MEBI)
         return fetched
 
 
@@ -83,8 +88,3 @@ def _resident_bytes(pid: int) -> int:
         return memory_bytes(pid)
     except (OSError, StopIteration):  # a worker that has just ended
         return 0
-
-
-def _cached_bytes() -> int:
-    lines = (line.split() for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
-    return 1024 * sum(int(words[1]) for words in lines if words[0] in ("Cached:", "Slab:"))

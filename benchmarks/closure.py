@@ -1,7 +1,6 @@
 """The closure of B1: a Debian metapackage with its dependencies, one store path per package, nothing added.
 
-References are what Depends and Pre-Depends say (of alternatives the first that exists). Debian allows cycles (libc6 and
-libgcc-s1), Nix does not: the reference that would close one is left out. python3 alone is too small for B1's 150 MB of
+References are Debian's dependencies (``debian``). python3 alone is too small for B1's 150 MB of
 NARs, so it is python3-full, the closest larger package of the same; the program uses nothing but python3's part.
 """
 
@@ -15,8 +14,8 @@ from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from benchmarks.datasets import Dataset, dataset, kept
-from benchmarks.harness import log
+from benchmarks import debian
+from benchmarks.datasets import Dataset, dataset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,51 +32,11 @@ def closure() -> Dataset:
 
 
 def _fill(trees: Path) -> Mapping[str, tuple[str, ...]]:
-    references = _in_order(PACKAGE)
-    debs = kept() / "debs"
-    debs.mkdir(parents=True, exist_ok=True)
-    log(f"downloading {len(references)} Debian packages")
-    subprocess.run(("apt-get", "-qq", "-o", "APT::Sandbox::User=root", "download", *references), cwd=debs, check=True)
-    for name in references:
-        deb = max(debs.glob(f"{name}_*.deb"), key=lambda file: file.stat().st_mtime)
+    references = debian.with_dependencies(PACKAGE)
+    for name, deb in debian.download(references).items():
         (trees / name).mkdir()
         subprocess.run(("dpkg-deb", "-x", deb, trees / name), check=True)
     return references
-
-
-def _in_order(package: str) -> dict[str, tuple[str, ...]]:
-    """Walk the dependencies depth first; what is found while it is still being walked would close a cycle."""
-    found: dict[str, tuple[str, ...]] = {}
-    walking: set[str] = set()
-
-    def walk(name: str) -> None:
-        walking.add(name)
-        wanted = dict.fromkeys(_depends(name))
-        for other in wanted:
-            if other not in walking:
-                walk(other)
-        found[name] = tuple(other for other in wanted if other in found)
-
-    walk(package)
-    return found
-
-
-def _depends(package: str) -> list[str]:
-    fields = _show(package)
-    relations = ", ".join(filter(None, (fields.get("Pre-Depends"), fields.get("Depends"))))
-    chosen = []
-    for relation in filter(None, relations.split(", ")):
-        alternatives = [re.split(r"[ (:]", alternative.strip())[0] for alternative in relation.split("|")]
-        chosen += [name for name in alternatives if _show(name)][:1]
-    return chosen
-
-
-@cache
-def _show(package: str) -> Mapping[str, str]:
-    """Give a package's fields; none for a name that is only provided by others."""
-    command = ("apt-cache", "show", "--no-all-versions", package)
-    told = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    return dict(re.findall(r"^([A-Za-z-]+): (.*)$", told, flags=re.MULTILINE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,21 @@ def test_a_nar_without_contents_needs_no_slab_and_any_other_leaves_a_gap(tree: T
     assert not contents or slab.range_blocks - slab.blocks < 64 + ALIGN_BLOCKS
 
 
+@given(trees.trees(), st.integers(1, 5), st.data())
+def test_a_map_that_grows_has_what_was_asked_for_and_is_the_whole_one_in_the_end(
+    tree: Tree, nodes_each: int, data: st.DataObject
+) -> None:
+    whole = SlabMap(listing_of(tree))
+    grown = SlabMap(listing_of(tree), whole=False)
+    for _ in range(3):
+        end = SlabOffset(data.draw(st.integers(0, (whole.blocks + 1) * BLOCK)))
+        while not grown.reaches(end):
+            grown.grow(nodes_each)
+        assert list(grown.spans(SlabOffset(0), end)) == list(whole.spans(SlabOffset(0), end))
+    grown.grow(len(whole.starts))
+    assert (grown.starts, grown.blocks) == (whole.starts, whole.blocks)
+
+
 @given(trees.trees(), st.integers(0, 2**32))
 def test_a_listing_that_lies_is_a_format_error_or_an_image_and_nothing_else(tree: Tree, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311 - hypothesis shrinks the seed better than a list of places

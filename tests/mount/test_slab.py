@@ -105,6 +105,29 @@ async def test_small_neighbours_come_in_one_read_and_are_counted_each() -> None:
     assert reads.asked_bytes == sum(len(b"%d" % number) * 100 for number in range(32))
 
 
+async def test_the_first_read_in_a_large_nar_lets_others_have_their_turns() -> None:
+    many: Tree = {b"%05d" % number: File(b"x") for number in range(20_000)}
+    slab = slab_of(MemoryAccessor(many, inline=True))
+    last = SlabOffset(19_999 * BLOCK)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        turns = 0
+        assert await slab.read(last, 1) == b"x"
+        assert turns >= 10
+        turns = 0
+        assert await slab.read(SlabOffset(0), 1) == b"x"
+        assert turns == 0
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("trouble", [Corrupt("bad"), Unavailable("down"), None])
 async def test_a_file_is_neither_late_nor_failed_because_of_its_neighbours(
     trouble: Exception | None, mock_clock: MockClock

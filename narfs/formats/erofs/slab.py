@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from narfs.errors import FormatError
 from narfs.formats.erofs.ondisk import BLOCK_BYTES, BLOCKS_END, FILE_BYTES_END
-from narfs.formats.listing import KIND_SHIFT, RECORD, Kind
+from narfs.formats.listing import KIND_SHIFT, RECORD, RECORD_BYTES, Kind
 from narfs.offsets import NarOffset, NarSpan, SlabOffset
 
 if TYPE_CHECKING:
@@ -37,20 +37,32 @@ class SlabMap:
 
     __slots__ = ("_listing", "blocks", "starts")
 
-    def __init__(self, listing: NarListing) -> None:
-        """Lay the contents out; a FormatError when they do not fit into a slab."""
+    def __init__(self, listing: NarListing, *, whole: bool = True) -> None:
+        """Lay the contents out; a FormatError when they do not fit into a slab. Not ``whole``: only by ``grow``."""
+        self._listing = listing
+        self.starts: array[int] = array("I")
+        """For each node the block where it, or the next file, begins."""
+        self.blocks = 0
+        if whole:
+            self.grow(len(listing))
+
+    def grow(self, nodes: int) -> None:
+        """Lay out the next so many nodes."""
         starts = array("Q")
-        at = 0
-        for _, size, _, _, bits in RECORD.iter_unpack(listing.buffers[0]):
+        at = self.blocks
+        first = len(self.starts) * RECORD_BYTES
+        for _, size, _, _, bits in RECORD.iter_unpack(self._listing.buffers[0][first : first + nodes * RECORD_BYTES]):
             starts.append(at)
             if not bits >> KIND_SHIFT & 3:  # regular
                 at += -(-size // BLOCK_BYTES) if size <= FILE_BYTES_END else BLOCKS_END
         if at >= BLOCKS_END:
             raise FormatError("slab", offset=0, expected="files of at most 8 TiB, 16 TiB in all", found="more")
-        self._listing = listing
-        self.starts: array[int] = array("I", starts)
-        """For each node the block where it, or the next file, begins."""
+        self.starts.extend(array("I", starts))
         self.blocks = at
+
+    def reaches(self, end: SlabOffset) -> bool:
+        """Whether all is laid out that lies before ``end``."""
+        return self.blocks * BLOCK_BYTES >= end or len(self.starts) == len(self._listing)
 
     @property
     def range_blocks(self) -> int:

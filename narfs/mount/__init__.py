@@ -4,7 +4,7 @@ inodes    the numbers of one session, and which store path has which
 view      a set of store paths with inode numbers
 accessor  what the mount asks of the engine
 roots     what is shown for the names in the root of a View, without a wait
-reads     what is read of one View: which blocks, in what order, and what had to be waited for
+reads     what is read of one View: in what order, and what had to be waited for; path_reads of one path of it
 waits     everything a handler waits for, so that it can be ended
 slab      the contents of all files of a View as one file, which EROFS reads
 scene     a View that is shown, with its roots and waits

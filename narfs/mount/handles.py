@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from narfs.formats.listing import Node
     from narfs.mount.fuse.stage import Top
-    from narfs.mount.reads import PathReads
+    from narfs.mount.path_reads import PathReads
     from narfs.mount.view import Attachment
 
 T = TypeVar("T")

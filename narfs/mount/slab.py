@@ -114,7 +114,8 @@ class Slab:
                 file = reads.file(last.node, last.size, wanted=False)
                 reads.note(file, last.start, last.nar.length, wanted=False)
             if along:
-                reads.came_along(along[0].node, along[-1].node, sum(span.nar.length for span in along))
+                nodes = range(along[0].node, along[-1].node + 1)
+                reads.came_along(nodes, len(along), sum(span.nar.length for span in along))
 
     async def _wait_for(self, wanted: Span, runs: Sequence[Sequence[Span]], answer: bytearray) -> None:
         """Read what must be waited for; if that is too much, at least what is wanted."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from narfs.mount import reads as module
 from narfs.mount.fuse import Handlers, Stage
-from narfs.mount.reads import BLOCK_BYTES, PART_BYTES, FirstRead, Miss, PathReads, Reads, blocks_of
+from narfs.mount.path_reads import BLOCK_BYTES, PART_BYTES, PathReads, blocks_of
+from narfs.mount.reads import FirstRead, Miss, Reads
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
 from tests.mount.model import MemoryAccessor, path
@@ -79,7 +80,7 @@ def test_every_part_that_was_read_is_kept_and_each_block_once(drawn: list[tuple[
     assert of_path.distinct_bytes == sum(
         min(SIZES[node - 1] - part * PART_BYTES, PART_BYTES) for node, touched in parts.items() for part in touched
     )
-    assert of_path.wanted_files == len(parts)
+    assert of_path.wanted_files == of_path.opened_files == len(parts)
 
 
 def test_first_reads_say_when_and_where() -> None:
@@ -93,22 +94,26 @@ def test_what_came_along_is_told_from_what_was_wanted() -> None:
     nodes = {bytes(name): node for name, node in named(of_path.attachment)}
     a, c, f, g = (nodes[name] for name in (b"a", b"b/c", b"f", b"g"))
     of_path.note(of_path.file(a, 10), 0, 10)
-    of_path.came_along(c, f, 50)
+    of_path.came_along(range(c, f + 1), 2, 50)
     assert blocks(reads) == [(a, 0, True), (c, 0, False), (f, 0, False)]
-    assert (of_path.wanted_files, of_path.asked_bytes, of_path.distinct_bytes) == (1, 60, 60)
+    assert counts(of_path) == (3, 1, 60, 60)
     # Again, further, and what was numbered before: nothing is noted twice.
-    of_path.came_along(a, g, 100)
+    of_path.came_along(range(a, g + 1), 4, 100)
     assert blocks(reads) == [(a, 0, True), (c, 0, False), (f, 0, False), (g, 0, False)]
-    assert (of_path.wanted_files, of_path.asked_bytes, of_path.distinct_bytes) == (1, 160, 100)
+    assert counts(of_path) == (4, 1, 160, 100)
     of_path.note(of_path.file(f, 30), 0, 30)
     assert len(blocks(reads)) == 4
-    assert (of_path.wanted_files, of_path.asked_bytes, of_path.distinct_bytes) == (2, 190, 100)
+    assert counts(of_path) == (4, 2, 190, 100)
     assert {(file.node, file.wanted, file.parts) for file in of_path.files()} == {
         (a, True, b"\1"),
         (c, False, b"\1"),
         (f, True, b"\1"),
         (g, False, b"\1"),
     }
+
+
+def counts(of_path: PathReads) -> tuple[int, int, int, int]:
+    return of_path.opened_files, of_path.wanted_files, of_path.asked_bytes, of_path.distinct_bytes
 
 
 def named(attachment: Attachment) -> list[tuple[bytes, int]]:

@@ -39,7 +39,7 @@ def report(scene: Scene, account: Account) -> Report:
     paths = tuple(
         PathReport(
             path=each.path.path,
-            opened_files=(reads := scene.reads.of(each)).wanted_files,
+            opened_files=(reads := scene.reads.of(each)).opened_files,
             read_bytes=reads.asked_bytes,
             nar_bytes=each.accessor.nar_size,
         )

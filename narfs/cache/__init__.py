@@ -5,6 +5,7 @@ chunk_cache    ChunkCache: what the engine sees; opening, closing, housekeeping
 cached_nar     CachedNar: one NAR in the cache as the event loop sees it: chunk states, pins, reads, writes
 check_ahead    CheckAhead: who compares which chunks of one NAR, and what a sequential reader will need next
 draft          Draft: a NAR that is still passing
+audit          Audit: reads everything that is kept and drops what is wrong
 eviction       Evictor: makes room; asks ``budget`` whom, then clears and punches
 budget         how much must go, and which units; pure
 key            under which key a NAR is kept

@@ -20,7 +20,7 @@ import logging
 from collections import Counter
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from narfs.offsets import NarOffset
 
 _log = logging.getLogger(__name__)
+
+_DIFFER: Final = "chunks differ from their digests"
 
 
 class CachedNar:
@@ -165,33 +167,63 @@ class CachedNar:
                 return False
         return found is not None and not found.bad
 
-    async def _in_thread(self, chunks: range, work: Callable[[], Found]) -> Found | None:
+    async def audit(self, chunks: range) -> Found | None:
+        """Compare all of ``chunks`` that are here, also those that were compared; None if they were lost meanwhile.
+
+        OSError if the disk cannot read them: then they are here no longer. Whoever asked says what was wrong.
+        """
+        await self._ahead.others(chunks)
+        here = [chunk for chunk in chunks if self._states[chunk] != ABSENT]
+        if not here or (file := self._open()) is None:
+            return None
+        start, end = self._layout.grid.span(here[0]).start, self._layout.grid.span(here[-1]).end
+        with self.pinned(start, end - start), self._ahead.comparing(here):  # no await since the look at the states
+            try:
+                found = await self._in_thread(chunks, partial(file.check, here, self.index.digests), None)
+            except OSError:
+                self._doubt(here)
+                raise
+            if found is not None:
+                self._doubt(found.bad)
+        return found
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none of its chunks is here."""
+        return not any(self._states)
+
+    def sizes(self) -> dict[int, int]:
+        """Give the bytes of its segments."""
+        return self._layout.bytes_by_segment(self._states)
+
+    async def _in_thread(self, chunks: range, work: Callable[[], Found], why: str | None = _DIFFER) -> Found | None:
         """Apply what a thread finds of ``chunks``, whose segments the caller has pinned; None: they were lost."""
         before = self._generation(chunks)
         # Left behind at the reader's deadline, which would be none on a disk that hangs. It keeps its descriptors.
         found = await trio.to_thread.run_sync(work, limiter=self._means.threads, abandon_on_cancel=True)
         if self._generation(chunks) != before:
             return None
-        self._judge(found)
+        self._judge(found, why)
         return found
 
-    def _judge(self, found: Found) -> None:
+    def _judge(self, found: Found, why: str | None) -> None:
         for chunk in found.good:
             if self._states[chunk] == PRESENT:
                 self._states[chunk] = CHECKED
-        self._doubt(
-            [chunk for chunk in found.bad if self._states[chunk] == PRESENT], "chunks differ from their digests"
-        )
+        self._doubt([chunk for chunk in found.bad if self._states[chunk] == PRESENT], why)
 
-    def _doubt(self, chunks: Iterable[int], why: str) -> None:
-        """Count chunks as absent. They keep their blocks until they are written again or evicted."""
+    def _doubt(self, chunks: Iterable[int], why: str | None = None) -> None:
+        """Count chunks as absent, and warn once if it is said why.
+
+        They keep their blocks until they are written again or evicted.
+        """
         for chunk in chunks:
             if self._states[chunk] == ABSENT:
                 continue
             self._states[chunk] = ABSENT
             self._means.counters.bad_chunks += 1
             self._grow(chunk, -1)
-            if not self._warned:
+            if why is not None and not self._warned:
                 self._warned = True
                 cause = "; the machine went down without a clean end" if self._means.power_cut else ""
                 _log.warning("cache: %s: %s%s; fetching again", base32.encode(self.key), why, cause)

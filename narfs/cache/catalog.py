@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 from itertools import count
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 from lru import LRU
@@ -24,11 +24,14 @@ from narfs.cache.catalog_file import CatalogFile, Changes, StoredNarInfo, Stored
 from narfs.errors import CacheUnusable
 
 if TYPE_CHECKING:
-    from collections.abc import Container
+    from collections.abc import Callable, Container
     from pathlib import Path
 
+    from narfs.cache.catalog_file import Contents
     from narfs.cache.health import Health
     from narfs.formats.erofs.lot import Lot
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -50,6 +53,8 @@ class Catalog:
         self._new_bytes = 0
         self._clock = count(file.last_use() + 1)
         self._damage: sqlite3.DatabaseError | None = None
+        self.begun_anew = False
+        """Whether what it knew was lost, and nobody has recorded it again; who does says so here."""
         self._narinfos: LRU[tuple[str, str], StoredNarInfo] = LRU(_HOT_NARINFOS)
         self._roots: LRU[bytes, StoredRoot] = LRU(_HOT_ROOTS)
 
@@ -62,7 +67,9 @@ class Catalog:
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                return cls(_begin_anew(path, error), health)
+                catalog = cls(_begin_anew(path, error), health)
+                catalog.begun_anew = True
+                return catalog
         except (OSError, sqlite3.Error) as error:
             raise CacheUnusable(f"cache catalog {path}: {error}") from error
 
@@ -105,9 +112,36 @@ class Catalog:
 
     async def choose(self, wanted: int, pinned: Container[tuple[bytes, int]]) -> list[Unit]:
         """Pick what to evict for ``wanted`` bytes, as of the last flush; CacheUnusable if the catalog fails."""
+        return await self._asked(lambda file: choose(file.oldest_first(), wanted, pinned))
+
+    async def keys(self) -> set[bytes]:
+        """Give the keys of all NARs that are recorded, as of the last flush; CacheUnusable."""
+        return await self._asked(CatalogFile.keys)
+
+    async def contents(self) -> Contents:
+        """Count what is recorded, as of the last flush; CacheUnusable."""
+        return await self._asked(CatalogFile.contents)
+
+    async def check(self) -> str | None:
+        """Read all of the file, begin anew what is damaged; say what was wrong. CacheUnusable if the disk fails."""
+        wrong = None
         async with self._writing:
             try:
-                return await trio.to_thread.run_sync(self._choose, wanted, pinned)
+                if await trio.to_thread.run_sync(self._file.check):
+                    wrong = "the total differed from what it is the total of"
+                    self._recorded_bytes = await trio.to_thread.run_sync(self._file.total_bytes)
+            except sqlite3.DatabaseError as error:
+                self._note(error)
+                if self._damage is None:
+                    raise self._health.failed(f"catalog: {error}") from error
+                wrong = str(error)
+        await self.flush()
+        return wrong
+
+    async def _asked(self, question: Callable[[CatalogFile], T]) -> T:
+        async with self._writing:
+            try:
+                return await trio.to_thread.run_sync(question, self._file)
             except sqlite3.Error as error:
                 self._note(error)
                 raise self._health.failed(f"catalog: {error}") from error
@@ -204,9 +238,6 @@ class Catalog:
                 self._unwritten.used[nar_hash, INDEX] = used
         return self._unwritten
 
-    def _choose(self, wanted: int, pinned: Container[tuple[bytes, int]]) -> list[Unit]:
-        return choose(self._file.oldest_first(), wanted, pinned)
-
     def _forget_news(self, nar_hash: bytes, segment: int) -> None:
         self._changes.used.pop((nar_hash, segment), None)
         self._new_bytes -= self._changes.grown.pop((nar_hash, segment), 0)
@@ -223,11 +254,15 @@ class Catalog:
             raise self._health.failed(f"catalog: {error}") from error
         self._damage = None
         self._recorded_bytes = 0
+        self.begun_anew = True
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    """Tell damage, which only a new file cures, from trouble of the disk, which may pass."""
-    return not isinstance(error, sqlite3.OperationalError)
+    """Tell damage, which only a new file cures, from trouble of the disk, which may pass.
+
+    SQLITE_ERROR: a table is not there; no statement of ours is wrong otherwise.
+    """
+    return not isinstance(error, sqlite3.OperationalError) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR
 
 
 def _begin_anew(path: Path, damage: sqlite3.DatabaseError) -> CatalogFile:

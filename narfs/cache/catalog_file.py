@@ -76,6 +76,13 @@ class StoredRoot(NamedTuple):
     size: int
 
 
+class Contents(NamedTuple):
+    """How much a catalog knows of."""
+
+    nars: int
+    narinfos: int
+
+
 @dataclass(slots=True)
 class Changes:
     """What happened since the last batch, to be applied in the order of the fields."""
@@ -158,6 +165,23 @@ class CatalogFile:
         """Give the bytes that are recorded for all NARs; one row, however many there are."""
         size: int = self._writer.execute("SELECT size FROM total").fetchone()[0]
         return size
+
+    def check(self) -> bool:
+        """Read every page; say whether the total had to be put right. sqlite3.DatabaseError says what is damaged."""
+        found = self._writer.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        summed = self._writer.execute("SELECT coalesce(sum(size), 0) FROM unit").fetchone()
+        return self._writer.execute("UPDATE total SET size = ?1 WHERE size <> ?1", summed).rowcount > 0
+
+    def contents(self) -> Contents:
+        """Count."""
+        nars = self._writer.execute("SELECT count(DISTINCT nar_hash) FROM unit").fetchone()[0]
+        return Contents(nars, self._writer.execute("SELECT count(*) FROM narinfo").fetchone()[0])
+
+    def keys(self) -> set[bytes]:
+        """Give the key of every NAR that is recorded."""
+        return {key for (key,) in self._writer.execute("SELECT DISTINCT nar_hash FROM unit")}
 
     def last_use(self) -> int:
         """Give the most recent time on the clock of uses."""

@@ -13,10 +13,11 @@ from weakref import WeakValueDictionary
 import trio
 from lru import LRU
 
+from narfs.cache.audit import Audit
 from narfs.cache.budget import INDEX
 from narfs.cache.cached_nar import CachedNar
 from narfs.cache.catalog import Catalog
-from narfs.cache.disk import offers_nowait, remove_files
+from narfs.cache.disk import offers_nowait, remove_files, remove_tree
 from narfs.cache.draft import Draft
 from narfs.cache.eviction import Evictor
 from narfs.cache.health import Health
@@ -119,6 +120,11 @@ class ChunkCache:
                 await self.catalog.aclose()
                 await trio.to_thread.run_sync(self._leave)
 
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return self._means.places.directory
+
     def statistics(self) -> CacheStatistics:
         """Tell how it goes."""
         means, counters = self._means, self._means.counters
@@ -157,6 +163,25 @@ class ChunkCache:
             if unchanged and not self._closed and key not in self._means.live:
                 return self._publish(key, loaded)
         return self._nar(key, nar_hash)
+
+    def take_in(self, loaded: Loaded) -> CachedNar:
+        """Give the CachedNar of what was found on disk while nobody changed it there, and record its size."""
+        key = loaded.file.layout.key
+        if (live := self._means.live.get(key)) is not None:
+            if not self.catalog.size_of(key):
+                self._reconcile(loaded, live.sizes())
+            return live
+        self._reconcile(loaded, loaded.sizes())
+        return self._adopt(self._cached(loaded))
+
+    def audit(self, *, compare: bool = True) -> Audit:
+        """Give what reads all that is kept, and drops what is wrong."""
+        return Audit(self, self._means, self._evictor, compare=compare)
+
+    async def shrink(self, to_bytes: int, seconds: float) -> bool:
+        """Evict until ``to_bytes`` are left, for about ``seconds``; say whether that is all. CacheUnusable."""
+        self._require()
+        return await self._evictor.shrink(to_bytes, seconds)
 
     # NARs that come.
 
@@ -266,16 +291,18 @@ class ChunkCache:
             if not changing and isinstance(loaded, (FormatError, FileNotFoundError)):
                 self._means.move_out(key)
             return None
-        nar = CachedNar(self._means, loaded.index, loaded.file, loaded.states, self._evictor.make_room_for_chunk)
+        nar = self._cached(loaded)
         if key not in self._recorded and not changing:
-            self._reconcile(loaded)
+            self._reconcile(loaded, loaded.sizes())
         nar.forget(changing)
         return self._adopt(nar)
 
-    def _reconcile(self, loaded: Loaded) -> None:
+    def _cached(self, loaded: Loaded) -> CachedNar:
+        return CachedNar(self._means, loaded.index, loaded.file, loaded.states, self._evictor.make_room_for_chunk)
+
+    def _reconcile(self, loaded: Loaded, sizes: dict[int, int]) -> None:
         """Record what a NAR takes on disk, if a kill or a new catalog made that unknown."""
         key = loaded.file.layout.key
-        sizes = loaded.file.layout.bytes_by_segment(loaded.states)
         rest = max(loaded.allocated_bytes - sum(sizes.values()), loaded.file.layout.map_bytes)
         if abs(self.catalog.size_of(key) - sum(sizes.values()) - rest) > loaded.file.layout.grid.chunk_bytes:
             self._record(key, sizes, rest)
@@ -308,10 +335,27 @@ class ChunkCache:
                 if not self._means.health.usable:
                     continue
                 try:
+                    if self.catalog.begun_anew:
+                        await self._record_all()
                     await self.catalog.flush()
                     await self._evictor.keep_floor()
                 except (CacheUnusable, OSError) as error:
                     _log.debug("housekeeping: %s", error)
+
+    async def _record_all(self) -> None:
+        """Tell a new catalog what is on disk: the budget knows of nothing else, and nothing else is evicted."""
+        self.catalog.begun_anew = False
+        self._recorded.clear()
+        audit, cursor = self.audit(compare=False), None
+        try:
+            while True:
+                _, cursor = await audit.step(cursor, _HOUSEKEEPING_EVERY_S)
+                await self.catalog.flush()
+                if cursor is None:
+                    return
+        except BaseException:
+            self.catalog.begun_anew = True
+            raise
 
     def _leave(self) -> None:
         remove_files(self._means.doomed)
@@ -335,5 +379,6 @@ def _prepare(places: Places, health: Health) -> tuple[Holder, Catalog, bool]:
         )
     places.nars.mkdir(mode=0o700, exist_ok=True)
     places.scratch.mkdir(mode=0o700, exist_ok=True)
-    remove_files(list(places.scratch.iterdir()))
+    for left in places.scratch.iterdir():
+        remove_tree(left)
     return holder, Catalog.open(places.catalog, health), offers_nowait(places.scratch)

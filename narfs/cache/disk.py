@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -85,15 +86,21 @@ def offers_nowait(directory: Path) -> bool:
         path.unlink()
 
 
-def replace_file(path: Path, data: bytes | bytearray | memoryview, *, durable: bool) -> None:
-    """Make ``path`` contain ``data``, at once or not at all; ``durable`` also after a power cut."""
+def replace_file(path: Path, data: bytes | bytearray | memoryview, unfinished: Path, *, durable: bool) -> None:
+    """Make ``path`` contain ``data``, at once or not at all; ``durable`` also after a power cut.
+
+    ``unfinished`` is a name of the same file system where nobody minds what a killed process leaves.
+    """
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    unfinished = path.with_name(path.name + ".new")
-    file = Descriptor(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    file.write(0, data)
-    if durable:
-        os.fsync(file.fd)
-    unfinished.rename(path)
+    try:
+        file = Descriptor(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        file.write(0, data)
+        if durable:
+            os.fsync(file.fd)
+        unfinished.rename(path)
+    except OSError:
+        remove_files([unfinished])
+        raise
 
 
 def remove_files(paths: Iterable[Path]) -> None:
@@ -101,6 +108,14 @@ def remove_files(paths: Iterable[Path]) -> None:
     for path in paths:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove what is at ``path``, whatever it is, as far as that is possible; a symlink, not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        remove_files([path])
 
 
 def free_bytes(directory: Path) -> int:

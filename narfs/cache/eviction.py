@@ -9,7 +9,7 @@ claim, which is counted and goes with the rest of its NAR.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -21,6 +21,10 @@ from narfs.errors import CacheUnusable, FormatError
 if TYPE_CHECKING:
     from narfs.cache.budget import Unit
     from narfs.cache.means import Means
+
+
+_AT_ONCE_BYTES: Final = 256 * 1024 * 1024
+"""Evicted between two looks at the clock: 64 segments at 100 µs."""
 
 
 class Evictor:
@@ -63,12 +67,8 @@ class Evictor:
                 with suppress(CacheUnusable):
                     await self._means.catalog.flush()
                 while excess := self.room().excess(incoming):
-                    pinned = {unit for nar in self._means.live.values() for unit in nar.pinned_units()}
-                    units = await self._means.catalog.choose(excess + self.room().slack(), pinned)
-                    if not units:
+                    if not await self._evict_some(excess + self.room().slack()):
                         break
-                    await self._evict(units)
-                    await self._means.catalog.flush()
                 if not self.room().permits(incoming, oversize=oversize):
                     raise CacheUnusable(
                         f"cache {self._means.places.directory}: no room for {incoming} bytes:"
@@ -89,6 +89,27 @@ class Evictor:
         """Evict what goes below the floor because others have filled the disk; the budget may stay exceeded."""
         if self.room().lack(0):
             await self.make_room(0, oversize=True)
+
+    async def shrink(self, to_bytes: int, seconds: float) -> bool:
+        """Evict until ``to_bytes`` are left, for about ``seconds``; say whether that is all. CacheUnusable."""
+        until = trio.current_time() + seconds
+        async with self.turn:
+            await self._means.catalog.flush()
+            while (excess := self._means.catalog.used_bytes - to_bytes) > 0:
+                if not await self._evict_some(min(excess, _AT_ONCE_BYTES)):
+                    return True
+                if trio.current_time() >= until:
+                    return False
+        return True
+
+    async def _evict_some(self, wanted: int) -> bool:
+        """Evict ``wanted`` bytes or a little more; say whether there was anything. Under the ``turn``."""
+        pinned = {unit for nar in self._means.live.values() for unit in nar.pinned_units()}
+        units = await self._means.catalog.choose(wanted, pinned)
+        if units:
+            await self._evict(units)
+            await self._means.catalog.flush()
+        return bool(units)
 
     async def _evict(self, units: list[Unit]) -> None:
         by_nar: dict[bytes, dict[int, int]] = {}

@@ -45,6 +45,10 @@ class Loaded:
     allocated_bytes: int
     """What contents, map, index and part take on disk."""
 
+    def sizes(self) -> dict[int, int]:
+        """Give the bytes that are claimed of its segments."""
+        return self.file.layout.bytes_by_segment(self.states)
+
 
 class NarFile:
     """The descriptors of one NAR; they are closed when the last reference to this goes."""
@@ -116,6 +120,15 @@ class NarFile:
         """Withdraw the claim to ``chunks``."""
         self._map.write(self.layout.header_bytes + chunks.start, bytes(len(chunks)))
 
+    def clear_strange(self) -> int:
+        """Withdraw claims of a kind that nobody makes; says how many there were."""
+        strange = 0
+        for chunk, claim in enumerate(self._map.read(self.layout.header_bytes, self.layout.grid.count)):
+            if claim not in (ABSENT, PRESENT):
+                strange += 1
+                self.clear(range(chunk, chunk + 1))
+        return strange
+
     def evict(self, segments: Iterable[int]) -> None:
         """Withdraw the claims to whole segments, then give their blocks back. OSError where holes are unsupported."""
         for segment in segments:
@@ -125,14 +138,17 @@ class NarFile:
             self.contents.punch(start, end - start)
 
 
-def load(places: Places, key: bytes, nar_hash: bytes) -> Loaded | None:
-    """Open one NAR with its index; None if it is not there. OSError; FormatError if what is there is no good."""
+def load(places: Places, key: bytes, nar_hash: bytes | None) -> Loaded | None:
+    """Open one NAR with its index; None if it is not there. OSError; FormatError if what is there is no good.
+
+    ``nar_hash``: None from who knows the key only.
+    """
     try:
         buffer = _look_at(places.index(key))
     except FileNotFoundError:
         return None
     index = NarIndex.from_bytes(buffer)
-    if index.nar_hash != nar_hash:
+    if nar_hash is not None and index.nar_hash != nar_hash:
         raise _damaged("index", f"NarHash {nar_hash.hex()}", index.nar_hash.hex())
     file, states = NarFile.open(places, key)
     if file.layout.grid != index.grid:
@@ -151,7 +167,8 @@ def install(places: Places, layout: Layout, index: bytes, contents: Path | None)
     for old in (places.index(layout.key), places.part(layout.key)):
         old.unlink(missing_ok=True)
     state = ABSENT if contents is None else PRESENT
-    replace_file(places.map(layout.key), layout.to_bytes() + bytes([state]) * layout.grid.count, durable=False)
+    presence = layout.to_bytes() + bytes([state]) * layout.grid.count
+    replace_file(places.map(layout.key), presence, places.new_scratch(layout.key), durable=False)
     place = places.contents(layout.key)
     if contents is None:
         place.unlink(missing_ok=True)  # never truncated: somebody may still read the old one
@@ -159,7 +176,7 @@ def install(places: Places, layout: Layout, index: bytes, contents: Path | None)
         os.ftruncate(empty.fd, layout.grid.nar_size)
     else:
         contents.rename(place)
-    replace_file(places.index(layout.key), index, durable=True)
+    replace_file(places.index(layout.key), index, places.new_scratch(layout.key), durable=True)
     file, _ = NarFile.open(places, layout.key)
     return file
 

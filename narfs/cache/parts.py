@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import struct
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from narfs.cache.budget import INDEX
-from narfs.cache.disk import replace_file
+from narfs.cache.disk import remove_files, replace_file
 from narfs.formats import base32
 
 if TYPE_CHECKING:
@@ -45,6 +46,32 @@ class Parts:
             return part
         return None
 
+    async def check(self, nar_key: bytes) -> str | None:
+        """Drop the part of a NAR, if there is one and it is wrong; say what was."""
+        path = self._means.places.part(nar_key)
+        try:
+            data = await trio.to_thread.run_sync(path.read_bytes, limiter=self._means.threads)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            wrong: str | None = str(error)
+        else:
+            wrong = self._wrong(memoryview(data))
+        if wrong is not None:
+            await trio.to_thread.run_sync(remove_files, [path], limiter=self._means.threads)
+        return wrong
+
+    def _wrong(self, data: memoryview) -> str | None:
+        if len(data) < _HEADER.size:
+            return "shorter than its header"
+        magic, key, block, slab_block, check = _HEADER.unpack_from(data)
+        if magic != _MAGIC or zlib.crc32(data[_HEADER.size :]) != check:
+            return "differs from its checksum"
+        lot = self._means.catalog.lot(key)
+        if lot is None or (lot.block, lot.slab_block) != (block, slab_block):
+            return "made for another place than its NAR has"
+        return None
+
     async def keep(self, nar_key: bytes, key: bytes, lot: Lot, part: bytes) -> bool:
         """Keep a part, if its NAR is in the cache and the disk takes it; say whether the NAR is."""
         means = self._means
@@ -52,9 +79,10 @@ class Parts:
         if nar is None or nar.retired or nar_key in means.changing or not means.health.usable:
             return False
         data = _header(key, lot, part) + part
-        path = means.places.part(nar_key)
+        path, unfinished = means.places.part(nar_key), means.places.new_scratch(nar_key)
+        replace = partial(replace_file, path, data, unfinished, durable=False)
         try:
-            await trio.to_thread.run_sync(lambda: replace_file(path, data, durable=False), limiter=means.threads)
+            await trio.to_thread.run_sync(replace, limiter=means.threads)
             if means.live.get(nar_key) is not nar:  # evicted meanwhile, and this came too late to go with it
                 await trio.to_thread.run_sync(path.unlink, True, limiter=means.threads)
             else:

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from narfs.errors import FormatError
 from narfs.formats import base32
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+SUFFIXES: Final = (".index", ".map", ".nar", ".part")
+"""Of the files of one NAR; the index, without which the rest is nothing, first."""
+
+_KEY_BYTES: Final = 32
+
+
+def is_folder(name: str) -> bool:
+    """Say whether a folder of NARs may be called so."""
+    return len(name) == 2 and set(name) <= set(base32.ALPHABET)
+
+
+def is_name(name: str) -> bool:
+    """Say whether the files of a NAR may be called so."""
+    try:
+        return len(base32.decode(name, what="a name")) == _KEY_BYTES
+    except FormatError:
+        return False
 
 
 class Places:
@@ -20,6 +40,9 @@ class Places:
         self.catalog = directory / "catalog.sqlite"
         self.nars = directory / "nar"
         self.scratch = directory / "scratch"
+        catalogs = (self.catalog.name + suffix for suffix in ("", "-wal", "-shm", "-journal", ".damaged"))
+        self.known = {self.lock.name, self.nars.name, self.scratch.name, *catalogs}
+        """What may be in the directory."""
         self._numbers = count()
 
     def contents(self, key: bytes) -> Path:
@@ -39,8 +62,8 @@ class Places:
         return self._of(key, ".part")
 
     def of(self, key: bytes) -> tuple[Path, ...]:
-        """All of one NAR; the index, without which the rest is nothing, first."""
-        return self.index(key), self.map(key), self.contents(key), self.part(key)
+        """All of one NAR, in the order of ``SUFFIXES``."""
+        return tuple(self._of(key, suffix) for suffix in SUFFIXES)
 
     def new_scratch(self, key: bytes) -> Path:
         """Give a name in ``scratch`` that nothing has had since the cache was opened."""

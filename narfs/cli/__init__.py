@@ -8,6 +8,7 @@ fstab      mount.narfs, which mount(8) starts
 run        run
 inspect    ls, cat, info
 status     status
+cache      cache
 push       push
 seal       seal
 nix        registration, overlay

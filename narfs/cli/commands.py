@@ -29,6 +29,7 @@ COMMANDS = {
     "daemon": ("daemon", "Serve many views from one process."),
     "view": ("daemon", "Make, list and remove the views of the daemon."),
     "status": ("status", "Say what the mounts fetched, served and verified."),
+    "cache": ("cache", "Verify what is kept on disk, and make it smaller."),
     "push": ("push", "Bring files or Nix store paths into a store."),
     "registration": ("nix", "Write what Nix has to be told of paths that it finds in its store."),
     "overlay": ("nix", "Make a View the lower layer of a store that Nix can write to."),

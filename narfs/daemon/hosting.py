@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from narfs.daemon import control, event_loop, status
+from narfs.daemon.caching import operations as cache_operations
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import private_directory, socket_directory
 from narfs.daemon.erofs.images import Images
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_LOOK_ONLY = frozenset({"status", "view-list", "view-report"})
+_LOOK_ONLY = frozenset({"status", "view-list", "view-report", "cache-status"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +140,7 @@ class _Daemon:
                 for name, do in {
                     "status": self._status(household, views, sessions),
                     **view_operations.operations(views),
+                    **({} if household.cache is None else cache_operations.operations(household.cache)),
                 }.items()
             }
             mode = 0o600 if task.group < 0 else 0o660

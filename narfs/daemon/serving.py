@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from narfs.daemon import event_loop, status
+from narfs.daemon.caching import operations as cache_operations
 from narfs.daemon.config import Frontend
 from narfs.daemon.control import socket_path
 from narfs.daemon.control_server import Operation, listening
@@ -141,6 +142,8 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 "registration": Operation(tell_registration),
                 "unmount": Operation(unmount),
             }
+            if session.cache is not None:
+                operations |= {name: Operation(do) for name, do in cache_operations.operations(session.cache).items()}
             path = socket_path(socket_directory(task.runtime), task.label, os.getpid())
             # It tells what the mount shows, to whom the mount shows it.
             shared = task.options.allow_other

@@ -107,10 +107,15 @@ class Session:
 
 
 @asynccontextmanager
-async def open_household(config: Config, *, if_held: Literal["refuse", "uncached"]) -> AsyncIterator[Household]:
-    """Open it; a cache that fails is done without. CacheHeld if it is another's and that is refused."""
+async def open_household(
+    config: Config, *, if_held: Literal["refuse", "uncached"], cache_needed: bool = False
+) -> AsyncIterator[Household]:
+    """Open it; a cache that fails is done without, unless it is needed: CacheUnusable.
+
+    CacheHeld if it is another's and that is refused.
+    """
     async with AsyncExitStack() as opened:
-        cache, trouble = await _open_cache(config, opened, if_held)
+        cache, trouble = await _open_cache(config, opened, if_held, needed=cache_needed)
         workers = await opened.enter_async_context(open_workers(os.cpu_count() or 1))
         line = None if config.bandwidth is None else Line(config.bandwidth.bytes)
         yield Household(cache, trouble, workers, Lots(None if cache is None else cache.catalog), line)
@@ -140,11 +145,13 @@ async def open_session_in(
 
 
 @asynccontextmanager
-async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]) -> AsyncIterator[Session]:
+async def open_session(
+    config: Config, *, if_held: Literal["refuse", "uncached"], cache_needed: bool = False
+) -> AsyncIterator[Session]:
     """Open everything for one Config."""
     try:
         async with (
-            open_household(config, if_held=if_held) as household,
+            open_household(config, if_held=if_held, cache_needed=cache_needed) as household,
             open_session_in(household, config) as session,
         ):
             with household.account("this process", config).paying():
@@ -154,7 +161,9 @@ async def open_session(config: Config, *, if_held: Literal["refuse", "uncached"]
         raise most_telling(group) from group
 
 
-async def _open_cache(config: Config, opened: AsyncExitStack, if_held: str) -> tuple[ChunkCache | None, str | None]:
+async def _open_cache(
+    config: Config, opened: AsyncExitStack, if_held: str, *, needed: bool
+) -> tuple[ChunkCache | None, str | None]:
     """Take the cache directory, or say why it cannot be used."""
     nursery = await opened.enter_async_context(trio.open_nursery())
     try:
@@ -170,6 +179,8 @@ async def _open_cache(config: Config, opened: AsyncExitStack, if_held: str) -> t
             return None, None
         raise CacheHeld(f"{held}; unmount that, or give another --cache-dir", pid=held.pid) from held
     except (CacheUnusable, OSError) as error:
+        if needed:
+            raise CacheUnusable(str(error)) from error
         trouble = f"{error}; everything is fetched anew each time it is read"
         log.warning("%s", trouble)
         return None, trouble

@@ -26,6 +26,7 @@ def fill(directory: Path, count: int) -> bytes:
     places = Places(directory)
     places.nars.mkdir(parents=True)
     nar = make_nar(CHUNK)
+    places.scratch.mkdir()
     install(places, Layout.of(nar.nar_hash, nar.index.grid, random_access=False), nar.index.to_bytes(), None)
     hashes = [number.to_bytes(32, "big") for number in range(count)]
     for nar_hash in hashes:

@@ -1,0 +1,77 @@
+"""What a control socket offers of the cache.
+
+What takes long is asked for in steps of a second, again and again until one says that it was the last. So no work goes
+on that nobody waits for any more, no answer comes late, and whoever asks can show how far it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+from narfs.cache.audit import Cursor
+from narfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from narfs.cache.chunk_cache import ChunkCache
+
+log = logging.getLogger(__name__)
+
+_STEP_S: Final = 1.0
+
+
+def operations(cache: ChunkCache) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[object]]]:
+    """Give what is offered by name."""
+
+    async def status(_: Mapping[str, Any]) -> object:
+        contents = await cache.catalog.contents()
+        return {
+            "directory": str(cache.directory),
+            "pid": os.getpid(),
+            "nars": contents.nars,
+            "narinfos": contents.narinfos,
+            **asdict(cache.statistics()),
+        }
+
+    async def verify(arguments: Mapping[str, Any]) -> object:
+        findings, cursor = await cache.audit().step(_cursor(arguments), _STEP_S)
+        for flaw in findings.dropped:
+            log.info("cache %s: dropped: %s: %s", cache.directory, *flaw)
+        return {
+            "next": cursor,
+            "used_bytes": cache.catalog.used_bytes,
+            **asdict(findings),
+            "dropped": [flaw._asdict() for flaw in findings.dropped],
+            "left": [flaw._asdict() for flaw in findings.left],
+        }
+
+    async def shrink(arguments: Mapping[str, Any]) -> object:
+        before = cache.statistics().evicted_bytes
+        done = await cache.shrink(_number(arguments, "to_bytes"), _STEP_S)
+        return {
+            "done": done,
+            "evicted_bytes": cache.statistics().evicted_bytes - before,
+            "used_bytes": cache.catalog.used_bytes,
+        }
+
+    return {"cache-status": status, "cache-verify": verify, "cache-shrink": shrink}
+
+
+def _cursor(arguments: Mapping[str, Any]) -> Cursor | None:
+    match arguments.get("from"):
+        case None:
+            return None
+        case [str() as name, int() as chunk]:
+            return Cursor(name, chunk)
+    raise UsageError("from: expected what the step before gave as next")
+
+
+def _number(arguments: Mapping[str, Any], name: str) -> int:
+    number = arguments.get(name)
+    if not isinstance(number, int) or number < 0:
+        raise UsageError(f"{name}: expected a number of bytes")
+    return number

@@ -192,6 +192,13 @@ class ChunkCache:
         except OSError:
             return False
 
+    def has_room(self, nbytes: int) -> bool:
+        """Say whether so many bytes, which nobody needs yet, would leave alone what is kept free of the disk."""
+        try:
+            return not self._closed and self._means.health.usable and not self._evictor.room().lack(nbytes)
+        except OSError:
+            return False
+
     async def begin(self, nar_hash: bytes, nar_size: int, domain: bytes = b"") -> Draft:
         """Make room for a NAR that is about to pass: CacheUnusable if there is none or the disk fails.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import trio
@@ -14,6 +14,7 @@ from narfs.cache.chunk_cache import ChunkCache
 from narfs.cache.lots import Lots
 from narfs.daemon.domains import Domains, identities
 from narfs.daemon.event_loop import most_telling
+from narfs.engine.ahead.governor import Governor
 from narfs.engine.closure import describe_all
 from narfs.engine.store import open_store, open_workers
 from narfs.engine.trust import TrustPolicy
@@ -50,6 +51,8 @@ class Household:
     lots: Lots
     line: Line | None = None
     """The bandwidth that all share."""
+    governor: Governor = field(default_factory=Governor)
+    """When work ahead of readers may begin."""
 
     def account(self, name: str, config: Config, *, bandwidth: Size | None = None) -> Account:
         """Open an account for one View; ``bandwidth`` is what it has at most for itself."""
@@ -137,6 +140,7 @@ async def open_session_in(
             trust,
             household.workers,
             index_stores=IndexStores(index_lakes.lakes, config.negative_ttl_s),
+            governor=household.governor,
         ) as store,
     ):
         if identities(config) != domains.identities:  # a netrc file was written between two looks at it

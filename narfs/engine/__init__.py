@@ -23,4 +23,5 @@ contents   the bytes of a NAR whose index is known
 accessor   NarAccessor: read(NarOffset, length) on one NAR
 store      Store: from a store path to its verified NarInfo and its NarAccessor
 closure    all NarInfos that a closed View needs
+ahead/     what is fetched before anybody asks for it, and when
 """

@@ -34,12 +34,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from narfs.cache.chunk_cache import CachedNar
+    from narfs.engine.ahead.governor import Turn
     from narfs.engine.means import Described, Means
     from narfs.engine.sealed import Sealed
     from narfs.formats.growing import GrowingListing
     from narfs.formats.index import NarIndex
     from narfs.formats.listing import NarListing, Node
-    from narfs.offsets import NarOffset
+    from narfs.offsets import NarOffset, NarSpan
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +125,8 @@ class NarAccessor:
         while self._contents is None:
             self._trouble.require()
             if not await self.unseal():
-                await self._pass_over()
+                with self._means.governor.waiting():
+                    await self._pass_over()
 
     async def child(self, directory: int, name: bytes) -> int | None:
         """Give the id of the child ``name``, or None if there is none."""
@@ -157,6 +159,31 @@ class NarAccessor:
                 return data
         raise Unavailable("the cache is too small: chunks are evicted before they are read; raise --cache-size")
 
+    # Ahead of readers.
+
+    @property
+    def pass_bytes(self) -> int:
+        """What a pass over the whole NAR fetches."""
+        return self._described.narinfo.file_size or self.nar_size
+
+    async def contents_for(self, span: NarSpan) -> Contents | None:
+        """Give the contents, ready to bring a span of them into the cache; None if that takes a pass.
+
+        CacheUnusable; what keeps the index away.
+        """
+        if not await self.unseal() or self._contents is None or not await self._contents.ready_for(span):
+            return None
+        return self._contents
+
+    async def turn_ahead(self) -> Turn:
+        """Wait until the lake may be asked for something that nobody waits for."""
+        lake = self._described.lake if self._contents is None else self._contents.lake
+        return await self._means.governor.turn(lake)
+
+    async def pass_ahead(self) -> None:
+        """Let the whole NAR pass, for nobody who waits."""
+        await self._pass_over()
+
     # The first pass.
 
     async def _ask(self, node: int, question: Callable[[NarListing | GrowingListing], T | Pending]) -> T:
@@ -185,7 +212,8 @@ class NarAccessor:
             if passing.growing is None:
                 await passing.wait_progress()
             return passing
-        await flight.result()
+        with self._means.governor.waiting():
+            await flight.result()
         return None
 
     async def _read_draft(self, passing: Pass, start: NarOffset, length: int) -> bytes | None:

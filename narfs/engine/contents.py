@@ -20,14 +20,18 @@ from narfs.engine.backoff import Backoff
 from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
 from narfs.errors import CacheUnusable, NarfsError, Unavailable
+from narfs.offsets import NarSpan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from narfs.cache.chunk_cache import CachedNar
+    from narfs.engine.ahead.governor import Turn
     from narfs.engine.means import Described, Means
     from narfs.engine.pages import Pages
+    from narfs.engine.ranges import Chunks, RangeRequest
     from narfs.formats.index import NarIndex
+    from narfs.lake.binary_cache import BinaryCache
     from narfs.offsets import NarOffset
 
 
@@ -57,12 +61,18 @@ class Contents:
 
     def read_nowait(self, start: NarOffset, length: int) -> bytes | None:
         """Give ``length`` bytes if the cache has them checked and in memory, else None. Not a checkpoint."""
-        return None if self.cached is None else self.cached.read_nowait(start, length)
+        if self.cached is None or (data := self.cached.read_nowait(start, length)) is None:
+            return None
+        if self._fetcher.unread:
+            self._fetcher.note_read(start, length)
+        return data
 
     async def read(self, start: NarOffset, length: int) -> bytes | None:
         """Give exactly ``length`` bytes; None: ask again, there was an eviction, or a pass, which has an index too."""
         cached, cache = await self._cached_again(), self._means.cache
         if cached is not None and (data := await cached.read(start, length)) is not None:
+            if self._fetcher.unread:
+                self._fetcher.note_read(start, length)
             return data
         ranges = self._fetcher.has_ranges
         whole = not ranges and cache is not None and cache.can_take(self.index.nar_size)
@@ -75,6 +85,45 @@ class Contents:
         if self._pages is not None:
             self.keep_soon()
         return data
+
+    @property
+    def lake(self) -> BinaryCache:
+        """Where the bytes come from."""
+        return self._fetcher.lake
+
+    async def ready_for(self, span: NarSpan) -> bool:
+        """Prepare to bring a span into the cache; False if parts of the NAR cannot be fetched by themselves.
+
+        CacheUnusable; what keeps a page of the index away.
+        """
+        cached, cache = await self._cached_again(), self._means.cache
+        if cache is None or not cache.has_room(span.length):
+            raise CacheUnusable("there is no room for what is fetched ahead")
+        if cached is None:
+            self.keep_soon()
+            if self._keeping is not None:
+                await self._keeping.result()
+            cached = self.cached
+        if cached is None:
+            raise CacheUnusable("there is no place to keep what is fetched ahead")
+        return self._fetcher.has_ranges or not cached.missing(span.start, span.length)
+
+    def plan_ahead(self, span: NarSpan, most_bytes: int) -> RangeRequest | None:
+        """Plan one request for the first of a span that is neither here nor on its way; None: there is nothing."""
+        if self.cached is None or not self._fetcher.has_ranges:
+            return None
+        absent = self._fetcher.absent(span, self.cached)
+        return self._fetcher.plan_ahead(absent, most_bytes) if absent else None
+
+    def take_off_ahead(self, request: RangeRequest, turn: Turn) -> Flight[Chunks]:
+        """Fetch what was planned just now, in its turn."""
+        assert self.cached is not None  # noqa: S101 - it was planned for it
+        return self._fetcher.take_off_ahead(request, self.cached, turn)
+
+    def behind(self, request: RangeRequest, span: NarSpan) -> NarSpan | None:
+        """Give what of a span lies behind the chunks of a request."""
+        end = self.index.grid.span(request.chunks[-1]).end
+        return NarSpan(end, span.end) if end < span.end else None
 
     def keep_soon(self) -> None:
         """Keep the index without contents in the cache, if there is one: it is an fsync that nobody waits for."""

@@ -4,6 +4,9 @@ A chunk is fetched by one flight, whoever wants it. What a flight brings is chec
 offered to the cache: a cache that fails, or is slow for a moment, costs them nothing. Until it is kept, the flight has
 it; so that memory is bounded, flights wait a second for their turn to be kept, and are not kept if it does not come.
 
+What is fetched ahead of readers (``ahead``) flies the same way, with a Turn; who comes to wait for it is given it like
+anything else.
+
 The second miss in a file of up to 8 MiB of a sealed blob brings the rest of it, in requests of 1 MiB at the same time:
 programs touch their files here and there, and each touch would be a round trip. The second only: with a cache that
 takes nothing, each miss would bring the whole file.
@@ -20,17 +23,19 @@ import trio
 
 from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.flights import Flight, take_off
-from narfs.engine.ranges import Chunks, RangeRequest, fetch, has_ranges, plan, rest_of_file
+from narfs.engine.ranges import Chunks, RangeRequest, has_ranges, plan, rest_of_file, unpack
 from narfs.engine.restream import Restream
 from narfs.errors import CacheUnusable, Corrupt, FormatError, Unavailable
-from narfs.offsets import NarOffset
+from narfs.offsets import NarOffset, NarSpan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from narfs.cache.chunk_cache import CachedNar
+    from narfs.engine.ahead.governor import Turn
     from narfs.engine.means import Described, Means
     from narfs.formats.index import NarIndex
+    from narfs.lake.binary_cache import BinaryCache
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +63,13 @@ class Fetcher:
         self.has_ranges = has_ranges(index, described.narinfo)
         """Whether parts of the blob can be fetched by themselves; no longer once a lake sent a wrong one, or only
         another lake, with another blob, answers: the NAR then passes as a whole."""
+        self.unread: set[int] = set()
+        """Chunks that were fetched ahead and nobody has read yet."""
+
+    @property
+    def lake(self) -> BinaryCache:
+        """Where the NAR comes from."""
+        return self._described.lake
 
     async def read(self, start: NarOffset, length: int, cached: CachedNar | None) -> bytes | None:
         """Give ``length`` bytes from ``start``; what ``cached`` has is not fetched, what is fetched goes there.
@@ -73,6 +85,8 @@ class Fetcher:
         found: Chunks = {}
         for flight in flights:
             found |= await flight.result()
+        if self.unread:
+            self.note_read(start, length)
         parts = []
         for chunk in wanted:
             span = self._index.grid.span(chunk)
@@ -85,6 +99,31 @@ class Fetcher:
                 return None
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def note_read(self, start: NarOffset, length: int) -> None:
+        """Count what was fetched ahead and is read now."""
+        for chunk in self._index.grid.covering(start, length):
+            if chunk in self.unread:
+                self.unread.discard(chunk)
+                self._means.counters.ahead_used_bytes += self._index.grid.span(chunk).length
+
+    # Ahead of readers.
+
+    def absent(self, span: NarSpan, cached: CachedNar) -> list[int]:
+        """Give the chunks of a span that are not here, nor on their way."""
+        return [chunk for chunk in cached.missing(span.start, span.length) if chunk not in self._flights]
+
+    def plan_ahead(self, absent: list[int], most_bytes: int) -> RangeRequest:
+        """Plan one request for the first of the ``absent`` chunks and neighbours, of ``most_bytes`` of blob or so."""
+        narinfo = self._described.narinfo
+        most_nar_bytes = most_bytes * self._index.nar_size // (narinfo.file_size or self._index.nar_size)
+        return plan(self._index, narinfo, absent, most_bytes=most_nar_bytes)[0]
+
+    def take_off_ahead(self, request: RangeRequest, cached: CachedNar, turn: Turn) -> Flight[Chunks]:
+        """Fetch what was planned, in its turn."""
+        turn.takes(request.length)
+        fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
+        return self._start(fresh, partial(self._fetch_ahead, request, turn), cached)
 
     def _take_off(self, chunks: list[int], cached: CachedNar | None) -> None:
         if self.has_ranges:
@@ -105,15 +144,16 @@ class Fetcher:
         if self._misses[file.start] != 2:
             return
         start, end = grid.span(file.start).start, grid.span(file.stop - 1).end
-        rest = [chunk for chunk in cached.missing(start, end - start) if chunk not in self._flights]
+        rest = self.absent(NarSpan(start, end), cached)
         for request in plan(self._index, self._described.narinfo, rest, most_bytes=_AHEAD_BYTES):
-            try:
-                self._means.ahead.acquire_nowait()
-            except trio.WouldBlock:
+            turn = self._means.governor.turn_nowait(self.lake, request.length)
+            if turn is None:
                 return
-            self._start([*request.chunks], partial(self._fetch_ahead, request), cached)
+            self.take_off_ahead(request, cached, turn)
 
-    def _start(self, chunks: list[int], work: Callable[[], Awaitable[Chunks]], cached: CachedNar | None) -> None:
+    def _start(
+        self, chunks: list[int], work: Callable[[], Awaitable[Chunks]], cached: CachedNar | None
+    ) -> Flight[Chunks]:
         async def fly() -> Chunks:
             keeping = False
             try:
@@ -128,6 +168,7 @@ class Fetcher:
 
         flight = take_off(self._means.nursery, fly)
         self._flights.update(dict.fromkeys(chunks, flight))
+        return flight
 
     async def _may_keep(self) -> bool:
         """Take one of ``means.keeping``, if one comes free in time."""
@@ -155,15 +196,16 @@ class Fetcher:
         for chunk in chunks:
             del self._flights[chunk]
 
-    async def _fetch_ahead(self, request: RangeRequest) -> Chunks:
-        try:
-            return await self._fetch_range(request)
-        finally:
-            self._means.ahead.release()
+    async def _fetch_ahead(self, request: RangeRequest, turn: Turn) -> Chunks:
+        with turn:
+            chunks = await self._fetch_range(request, turn)
+        self.unread.update(chunks)
+        self._means.counters.ahead_fetched_bytes += sum(map(len, chunks.values()))
+        return chunks
 
-    async def _fetch_range(self, request: RangeRequest) -> Chunks:
+    async def _fetch_range(self, request: RangeRequest, turn: Turn | None = None) -> Chunks:
         try:
-            chunks = await from_anywhere(self._means, self._described, partial(self._fetch_from, request))
+            chunks = await from_anywhere(self._means, self._described, partial(self._fetch_from, request, turn))
         except (Corrupt, FormatError) as error:
             self._means.counters.corrupt += 1
             if self.has_ranges:
@@ -179,13 +221,15 @@ class Fetcher:
         self._means.counters.range_fetched_nar_bytes += sum(map(len, chunks.values()))
         return chunks
 
-    async def _fetch_from(self, request: RangeRequest, described: Described) -> Chunks:
+    async def _fetch_from(self, request: RangeRequest, turn: Turn | None, described: Described) -> Chunks:
         """Fetch what was planned for one place of the NAR from this one, if its blob is of the same form."""
         narinfo = described.narinfo
         if narinfo.compression != self._described.narinfo.compression or not has_ranges(self._index, narinfo):
             self.has_ranges = False
             raise Unavailable(f"{described.lake.url}: has {narinfo.path.base_name} in another form")
-        chunks = await fetch(described, self._index, request)
+        with self._means.governor.asking(described.lake, request.length, turn):
+            data = await described.lake.read_blob(narinfo, request.start, request.length)
+        chunks = await unpack(self._index, request, data)
         self._described = described
         return chunks
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from narfs.cache.key import key_of
+from narfs.engine.ahead.governor import Governor
 from narfs.engine.peek import Beginnings
 from narfs.lake.index_stores import IndexStores
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from narfs.lake.binary_cache import BinaryCache
     from narfs.lake.upstreams import Upstreams
 
-
-_AHEAD_AT_ONCE = 16
-"""Half of what one lake is asked at once, so that there is always room for what somebody waits for."""
 
 _KEEPING_AT_ONCE = 16
 """As many as the cache writes at once. Each holds 8 MiB at most, mostly 1 MiB or less."""
@@ -68,6 +66,10 @@ class Counters:
     """Pages of indexes that are too long to be fetched whole."""
     range_fetches: int = 0
     range_fetched_nar_bytes: int = 0
+    ahead_fetched_bytes: int = 0
+    """Of NARs, fetched before anybody asked for them."""
+    ahead_used_bytes: int = 0
+    """Of those: read by now."""
     peeks: int = 0
     uncached_reads: int = 0
     """Reads of a solid NAR that had to stream it again because the cache could not take it."""
@@ -85,8 +87,8 @@ class Means:
     trust: TrustPolicy
     index_stores: IndexStores = field(default_factory=IndexStores)
     beginnings: Beginnings = field(default_factory=Beginnings)
-    ahead: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_AHEAD_AT_ONCE))
-    """One is taken for each request that nobody waits for yet."""
+    governor: Governor = field(default_factory=Governor)
+    """Says when to fetch what nobody waits for yet. The process has one, for all its Stores."""
     keeping: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_KEEPING_AT_ONCE))
     """One is taken for each answer that is being written to the cache."""
     counters: Counters = field(default_factory=Counters)

@@ -1,8 +1,8 @@
 """The parts of a blob that can be fetched by themselves: what to ask for, and what to do with the answer.
 
 A blob is *direct* when it is not compressed (BlobOffset is NarOffset), *framed* when its NarIndex has a frame table
-that fits it, *solid* otherwise. ``plan`` is pure; ``fetch`` asks the lake and checks every chunk against its digest
-before anybody sees it.
+that fits it, *solid* otherwise. ``plan`` is pure; ``unpack`` checks every chunk against its digest before anybody sees
+it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from narfs.offsets import BlobOffset, NarOffset, NarSpan
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from narfs.engine.means import Described
     from narfs.formats.frames import Frame
     from narfs.formats.index import NarIndex
     from narfs.formats.narinfo import NarInfo
@@ -93,9 +92,8 @@ def rest_of_file(grid: ChunkGrid, chunk: int) -> range:
     return range(first, end) if end - first <= most else range(chunk, chunk + 1)
 
 
-async def fetch(described: Described, index: NarIndex, request: RangeRequest) -> Chunks:
-    """Ask the lake for one request and give its chunks, checked; Corrupt if one is not what the index says."""
-    data = await described.lake.read_blob(described.narinfo, request.start, request.length)
+async def unpack(index: NarIndex, request: RangeRequest, data: bytes) -> Chunks:
+    """Give the chunks that came for a request, checked; Corrupt if one is not what the index says."""
     return await trio.to_thread.run_sync(_unpack, index, request, data)
 
 

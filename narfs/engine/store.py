@@ -11,6 +11,7 @@ from lru import LRU
 
 from narfs.engine import narinfos
 from narfs.engine.accessor import NarAccessor
+from narfs.engine.ahead.governor import Governor
 from narfs.engine.flights import Flights
 from narfs.engine.means import Counters, Described, Means
 from narfs.engine.workers import Workers
@@ -131,10 +132,21 @@ async def open_store(
     workers: Workers,
     *,
     index_stores: IndexStores | None = None,
+    governor: Governor | None = None,
 ) -> AsyncIterator[Store]:
     """Open an engine over what the caller closes afterwards; all its work ends with the block."""
     async with trio.open_nursery() as nursery:
         try:
-            yield Store(Means(nursery, upstreams, cache, workers, trust, index_stores or IndexStores()))
+            yield Store(
+                Means(
+                    nursery,
+                    upstreams,
+                    cache,
+                    workers,
+                    trust,
+                    index_stores or IndexStores(),
+                    governor=governor or Governor(),
+                )
+            )
         finally:
             nursery.cancel_scope.cancel()

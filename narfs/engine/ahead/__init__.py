@@ -1,0 +1,6 @@
+"""What is fetched before anybody asks for it. Whoever waits goes first, always.
+
+pace       Pace: what one lake was seen to deliver, and how much in flight fills the way to it; no clock
+governor   Governor: when work that nobody waits for may begin; one for the whole process
+bringing   bring: named parts of NARs into the cache, in order, within an Allowance
+"""

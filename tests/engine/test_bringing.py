@@ -1,0 +1,194 @@
+"""Parts of NARs come before anybody asks, in order, within an allowance, and are paid for by whoever wanted them."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from narfs.engine.ahead.bringing import Allowance, Want, bring
+from narfs.errors import OverQuota
+from narfs.formats.signature import PublicKeys, SecretKey
+from narfs.lake.account import Account
+from narfs.offsets import NarOffset, NarSpan
+from tests.engine.conftest import contents
+from tests.support.faults import Fault, Stall
+from tests.support.lakes import Member, Recipe
+from tests.support.sealing import add_sealed
+from tests.support.server import Server, serve
+from tests.support.trees import File, Tree
+
+if TYPE_CHECKING:
+    from narfs.engine.accessor import NarAccessor
+    from tests.engine.conftest import House
+
+KEY = SecretKey.generate("index.test-1")
+KEYS = PublicKeys((KEY.public,))
+NOISE = random.Random(6).randbytes(3_000_000)  # noqa: S311 - any noise will do
+TREE: Tree = {b"big": File(NOISE)}
+
+
+@pytest.fixture
+async def server(house: House, nursery: trio.Nursery) -> Server:
+    started: Server = await nursery.start(serve, house.lake.directory)
+    return started
+
+
+@pytest.fixture
+def member(house: House) -> Member:
+    return add_sealed(house.lake, "tree", TREE, KEY)
+
+
+def whole(accessor: NarAccessor) -> Want:
+    return part(accessor, 0, accessor.nar_size)
+
+
+def part(accessor: NarAccessor, start: int, end: int) -> Want:
+    return Want(accessor, NarSpan(NarOffset(start), NarOffset(end)))
+
+
+async def let_go(stall: Stall) -> None:
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    stall.released.set()
+
+
+async def test_what_was_brought_is_read_without_another_request(house: House, server: Server, member: Member) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        brought = await bring([whole(accessor)], Allowance())
+        assert (brought.bytes, brought.failed, brought.stopped_by) == (len(member.nar), 0, None)
+        asked = len(server.asked("/nar/*"))
+        assert brought.requests == asked
+        assert await contents(accessor, b"big") == NOISE
+        assert len(server.asked("/nar/*")) == asked
+        counters = store.statistics().counters
+        assert counters.ahead_fetched_bytes == len(member.nar)
+        assert 0.95 * len(NOISE) < counters.ahead_used_bytes <= len(member.nar)
+
+
+async def test_what_is_here_already_is_not_fetched_again(house: House, server: Server, member: Member) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await bring([part(accessor, 1_000_000, 2_000_000)], Allowance())
+        await bring([whole(accessor)], Allowance())
+        await bring([whole(accessor)], Allowance())
+        assert sum(one.sent_bytes for one in server.asked("/nar/*")) < 1.01 * len(member.nar)
+
+
+async def test_wants_are_served_in_their_order(house: House, server: Server, member: Member) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        starts = [2_000_000, 500_000, 1_500_000]
+        await bring([part(accessor, start, start + 1000) for start in starts], Allowance())
+        first = [int(one.headers["range"].removeprefix("bytes=").partition("-")[0]) for one in server.asked("/nar/*")]
+        assert len(first) == 3
+        assert sorted(range(3), key=first.__getitem__) == [1, 2, 0]
+
+
+async def test_neighbours_come_together(house: House, server: Server, member: Member) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await bring([part(accessor, start, start + 10_000) for start in range(0, 1_000_000, 20_000)], Allowance())
+        assert len(server.asked("/nar/*")) < 16 + 2
+
+
+async def test_it_stops_where_its_allowance_does(house: House, server: Server, member: Member) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        allowance = Allowance(500_000)
+        brought = await bring([whole(accessor)], allowance)
+        assert brought.stopped_by == "allowance"
+        assert allowance.left == 0
+        assert 500_000 <= sum(one.sent_bytes for one in server.asked("/nar/*")) < 500_000 + 1_100_000
+        asked = len(server.asked("/nar/*"))
+        assert (await bring([whole(accessor)], allowance)).stopped_by == "allowance"
+        assert len(server.asked("/nar/*")) == asked
+
+
+async def test_the_account_of_who_wanted_it_pays_and_its_quota_ends_it(
+    house: House, server: Server, member: Member
+) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await accessor.settle()
+        account = Account("view", quota_bytes=300_000)
+        with account.paying():
+            brought = await bring([whole(accessor)], Allowance())
+        assert brought.stopped_by == "quota"
+        assert account.received_bytes == sum(one.sent_bytes for one in server.asked("/nar/*"))
+        assert await contents(accessor, b"big") == NOISE  # for who has no quota
+        with pytest.raises(OverQuota):
+            account.require()
+
+
+async def test_one_failure_does_not_stop_the_others_and_a_dead_lake_does(
+    house: House, server: Server, member: Member
+) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        wants = [part(accessor, start, start + 1000) for start in range(0, 3_000_000, 200_000)]
+        server.on("/nar/*", Fault(status=404), times=1)
+        brought = await bring(wants[:3], Allowance())
+        assert (brought.failed, brought.stopped_by) == (1, None)
+        assert brought.requests >= 2
+        server.on("/nar/*", Fault(status=404))
+        brought = await bring(wants[3:], Allowance())
+        assert brought.stopped_by == "failures"
+        assert brought.requests == 0
+
+
+async def test_a_nar_that_has_no_parts_passes_as_a_whole_if_the_allowance_is_enough(
+    house: House, server: Server
+) -> None:
+    member = house.lake.add("solid", TREE, Recipe("xz"))
+    async with house.open(server.url) as store:
+        accessor = await store.find(member.path)
+        assert (await bring([whole(accessor)], Allowance(0))).stopped_by == "allowance"
+        assert not server.asked("/nar/*")
+        brought = await bring([part(accessor, 0, 1000), part(accessor, 2_000_000, 2_001_000)], Allowance())
+        assert (brought.requests, brought.bytes) == (1, len(member.nar))
+        assert accessor.verified
+        assert (await bring([whole(accessor)], Allowance(0))).requests == 0
+
+
+async def test_a_cancelled_caller_leaves_what_is_under_way_and_begins_nothing_more(
+    house: House, server: Server, member: Member
+) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await accessor.settle()
+        server.on("/nar/*", Fault(stall=(stall := Stall(after=1000))), times=1)
+        async with trio.open_nursery() as caller:
+            caller.start_soon(bring, [part(accessor, 1_000_000, 3_000_000)], Allowance())
+            await stall.reached.wait()
+            caller.cancel_scope.cancel()
+        stall.released.set()
+        assert await accessor.read(NarOffset(1_000_000), 1000) == member.nar[1_000_000:1_001_000]
+        assert len(server.asked("/nar/*")) == 1
+        assert store.means.governor.held_bytes == 0
+        assert store.statistics().counters.ahead_fetched_bytes > 0
+
+
+async def test_a_reader_waits_for_the_request_that_brings_what_he_wants_and_asks_for_nothing(
+    house: House, server: Server, member: Member, nursery: trio.Nursery
+) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await accessor.settle()
+        server.on("/nar/*", Fault(stall=(stall := Stall())), times=1)
+        nursery.start_soon(bring, [part(accessor, 1_000_000, 1_001_000)], Allowance())
+        await stall.reached.wait()
+        nursery.start_soon(let_go, stall)
+        assert await accessor.read(NarOffset(1_000_000), 1000) == member.nar[1_000_000:1_001_000]
+        assert len(server.asked("/nar/*")) == 1
+
+
+async def test_without_a_cache_nothing_is_fetched_ahead(house: House, server: Server, member: Member) -> None:
+    async with house.open(server.url, index_keys=KEYS, cached=False) as store:
+        accessor = await store.find(member.path)
+        brought = await bring([whole(accessor)], Allowance())
+        assert brought.stopped_by == "cache"
+        assert not server.asked("/nar/*")

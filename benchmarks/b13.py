@@ -27,15 +27,14 @@ _FIELDS = {"VmRSS": "resident", "RssAnon": "anonymous"}
 def run(plan: Plan) -> None:
     dataset = many_files(plan.size(20_000, 2_000), largest_bytes=256, paths=_PATHS)
     entries = sum(1 for _ in (dataset.store / "nix/store").rglob("*"))
-    report = Report("b13", "B13: memory per 100 k entries attached", plan, paths=_PATHS, entries=entries)
+    facts = {"paths": _PATHS, "entries": entries}
     stores = (file_lake(dataset, "zstd"),)
-    with scratch() as work:
+    with Report("b13", "B13: memory per 100 k entries attached", plan, **facts) as report, scratch() as work:
         empty = Narfs((dataset,), stores, work, "narfs, empty cache", remembers=False)
         filled = Narfs((dataset,), stores, work, "narfs, cache filled")
-        for _ in range(plan.runs):
+        for _ in plan.rounds():
             idle = _measure(report, empty, entries, None)
             _measure(report, filled, entries, idle)
-    report.finish()
 
 
 def _measure(report: Report, site: Narfs, entries: int, idle: dict[str, int] | None) -> dict[str, int]:

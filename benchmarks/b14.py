@@ -29,16 +29,16 @@ def run(plan: Plan) -> None:
     many = many_files(plan.size(12_000, 1_000), largest_bytes=65_535)
     small_files = list(files_below(many.tree))
     sizes = {"large": large.nar_bytes, "small files": many.nar_bytes}
-    report = Report("b14", "B14: sealed reads, digests compared or not", plan, bytes=sizes, link=str(_LINK))
-    with scratch() as work:
+    facts = {"bytes": sizes, "link": str(_LINK)}
+    with Report("b14", "B14: sealed reads, digests compared or not", plan, **facts) as report, scratch() as work:
         reads = {
             "one large file": (large, lambda tree: read_large(tree / "file", 1)),
             "small files": (many, lambda tree: read_each(tree, small_files)),
         }
-        for name, (dataset, read) in reads.items():
+        for part, (name, (dataset, read)) in plan.over(reads.items()):
             folder, base = dataset.lake("sealed"), work / dataset.folder.name
             with nginx(folder, base / "nginx") as port, proxy(port, base / "proxy", _LINK) as lake:
-                for _ in range(plan.runs):
+                for _ in part.rounds():
                     for subject, module in _SUBJECTS.items():
                         site = Narfs((dataset,), (lake.url,), base, module=module, remembers=False)
                         with site.shown() as shown:
@@ -49,4 +49,3 @@ def run(plan: Plan) -> None:
             strict, unverified = _SUBJECTS
             report.ratio(strict, unverified, name, target=1.1)
             report.ratio(strict, unverified, f"{name}, processor")
-    report.finish()

@@ -22,7 +22,6 @@ def run(plan: Plan) -> None:
     files = list(files_below(dataset.tree))
     asked = spread(files, 12_000)
     absent = absent_names(asked)
-    report = Report("b4", "B4: metadata of a tree", plan, files=len(files), asked=len(asked), lake="file, zstd")
 
     def stat_files(tree: Path) -> None:
         stat_each(tree, asked)
@@ -30,18 +29,19 @@ def run(plan: Plan) -> None:
     def stat_absent(tree: Path) -> None:
         stat_each(tree, absent)
 
-    with scratch() as work:
+    facts = {"files": len(files), "asked": len(asked), "lake": "file, zstd"}
+    with Report("b4", "B4: metadata of a tree", plan, **facts) as report, scratch() as work:
         sites = all_sites(dataset, work, compression="zstd")
-        filled = sites[1:]
-        measure(report, sites, "find -ls", find_ls, runs=plan.runs)
-        measure(report, filled, "stat", stat_files, runs=plan.runs, unit="µs each", per_s=1e6 / len(asked))
-        measure(report, filled, "ENOENT", stat_absent, runs=plan.runs, unit="µs each", per_s=1e6 / len(asked))
         ext4 = sites[3].name
-    for name in ("find -ls", "stat", "ENOENT"):
-        for state in ("cold", "warm"):
-            report.ratio(NARFS, BARE, f"{name}, {state}", target=1.1)
-            report.ratio(
-                NARFS, ext4, f"{name}, {state}", target=1.5 if name != "find -ls" and state == "warm" else None
-            )
-            report.ratio(EROFS, ext4, f"{name}, {state}", target=1.15)
-    report.finish()
+        for part, (name, what) in plan.over({"find -ls": find_ls, "stat": stat_files, "ENOENT": stat_absent}.items()):
+            if name == "find -ls":
+                measure(report, sites, name, what, runs=part.rounds())
+            else:
+                measure(report, sites[1:], name, what, runs=part.rounds(), unit="µs each", per_s=1e6 / len(asked))
+        for name in ("find -ls", "stat", "ENOENT"):
+            for state in ("cold", "warm"):
+                report.ratio(NARFS, BARE, f"{name}, {state}", target=1.1)
+                report.ratio(
+                    NARFS, ext4, f"{name}, {state}", target=1.5 if name != "find -ls" and state == "warm" else None
+                )
+                report.ratio(EROFS, ext4, f"{name}, {state}", target=1.15)

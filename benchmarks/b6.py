@@ -12,6 +12,7 @@ import mmap
 import os
 import random
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.harness import Report, drop_caches, seconds
@@ -37,21 +38,16 @@ _READS = {4 << 10: 200, 256 << 10: 100}
 def run(plan: Plan) -> None:
     dataset = one_file(plan.size(1 << 30, 50_000_000))
     sizes = {layout: dataset.blob_bytes(layout) for layout in _LAYOUTS}
-    report = Report("b6", "B6: random reads in one member", plan, bytes=dataset.nar_bytes, blob_bytes=sizes)
-    with scratch() as work:
-        for number, link in enumerate(_LINKS):
-            for layout in _LAYOUTS:
-                base = work / f"{layout}-{number}"
-                with (
-                    nginx(dataset.lake(layout), base / "nginx") as port,
-                    proxy(port, base / "proxy", link) as lake,
-                ):
-                    one = _Measuring(report, dataset, layout, lake, Narfs((dataset,), (lake.url,), base))
-                    one.first_pass(f"first listing, {link}")
-                    for seed in range(plan.runs):
-                        for length, count in _READS.items():
-                            one.reads(f"{length >> 10} KiB, {link}", length, count // plan.size(1, 10), seed)
-    report.finish()
+    facts = {"bytes": dataset.nar_bytes, "blob_bytes": sizes}
+    with Report("b6", "B6: random reads in one member", plan, **facts) as report, scratch() as work:
+        for part, (link, layout) in plan.over(list(product(_LINKS, _LAYOUTS))):
+            base = work / f"{layout}, {link}"
+            with nginx(dataset.lake(layout), base / "nginx") as port, proxy(port, base / "proxy", link) as lake:
+                one = _Measuring(report, dataset, layout, link, lake, Narfs((dataset,), (lake.url,), base))
+                one.first_pass()
+                for seed in part.rounds():
+                    for length, count in _READS.items():
+                        one.reads(length, count // plan.size(1, 10), seed)
 
 
 class _Measuring(NamedTuple):
@@ -60,18 +56,18 @@ class _Measuring(NamedTuple):
     report: Report
     dataset: Dataset
     layout: str
+    link: Link
     lake: Proxy
     site: Narfs
 
-    def first_pass(self, name: str) -> None:
+    def first_pass(self) -> None:
         with self.site.shown() as shown:
             drop_caches(but=self.dataset.lake(self.layout))
             before = self.lake.traffic()
-            self.report.add(self.layout, name, "s", seconds(partial(os.listdir, shown.tree)))
-            fetched = self.lake.traffic().since(before).bytes_down
-            self.report.add(self.layout, f"{name}, fetched", "MB", fetched / 1e6)
+            self._row("first listing", "s", seconds(partial(os.listdir, shown.tree)))
+            self._row("first listing, fetched", "MB", self.lake.traffic().since(before).bytes_down / 1e6)
 
-    def reads(self, name: str, length: int, count: int, seed: int) -> None:
+    def reads(self, length: int, count: int, seed: int) -> None:
         _evict_contents(self.site, self.dataset)
         places = _places(self.dataset.nar_bytes - length, count, seed)
         with self.site.shown() as shown:
@@ -79,9 +75,13 @@ class _Measuring(NamedTuple):
             before = self.lake.traffic()
             took_s = seconds(partial(_read_each, shown.tree / "file", places, length))
             told = self.lake.traffic().since(before)
-        self.report.add(self.layout, name, "reads/s", count / took_s)
-        self.report.add(self.layout, f"{name}, requests", "per read", told.requests / count)
-        self.report.add(self.layout, f"{name}, fetched ÷ read", "×", told.bytes_down / (count * length))
+        name = f"{length >> 10} KiB"
+        self._row(name, "reads/s", count / took_s)
+        self._row(f"{name}, requests", "per read", told.requests / count)
+        self._row(f"{name}, fetched ÷ read", "×", told.bytes_down / (count * length))
+
+    def _row(self, measure: str, unit: str, value: float) -> None:
+        self.report.add(self.layout, measure, unit, value, link=self.link)
 
 
 def _evict_contents(site: Narfs, dataset: Dataset) -> None:

@@ -20,18 +20,17 @@ if TYPE_CHECKING:
 def run(plan: Plan) -> None:
     dataset = many_files(plan.size(12_000, 1_000), largest_bytes=65_535)
     files = list(files_below(dataset.tree))
-    report = Report("b7", "B7: read small files", plan, files=len(files), bytes=dataset.nar_bytes, lake="file, zstd")
+    facts = {"files": len(files), "bytes": dataset.nar_bytes, "lake": "file, zstd"}
 
     def read_files(tree: Path) -> None:
         read_each(tree, files)
 
-    with scratch() as work:
+    with Report("b7", "B7: read small files", plan, **facts) as report, scratch() as work:
         sites = all_sites(dataset, work, compression="zstd")
-        measure(report, sites, "read", read_files, runs=plan.runs, unit="µs each", per_s=1e6 / len(files))
+        measure(report, sites, "read", read_files, runs=plan.rounds(), unit="µs each", per_s=1e6 / len(files))
         ext4 = sites[3].name
-    for state in ("cold", "warm"):
-        report.ratio(NARFS, BARE, f"read, {state}", target=1.1)
-        report.ratio(NARFS, ext4, f"read, {state}")
-        report.ratio(NARFS, SQUASHFUSE, f"read, {state}")
-        report.ratio(EROFS, ext4, f"read, {state}", target=1.15 if state == "warm" else None)
-    report.finish()
+        for state in ("cold", "warm"):
+            report.ratio(NARFS, BARE, f"read, {state}", target=1.1)
+            report.ratio(NARFS, ext4, f"read, {state}")
+            report.ratio(NARFS, SQUASHFUSE, f"read, {state}")
+            report.ratio(EROFS, ext4, f"read, {state}", target=1.15 if state == "warm" else None)

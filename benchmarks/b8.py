@@ -11,6 +11,7 @@ import os
 import resource
 from contextlib import ExitStack
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 from benchmarks import datasets, nix
@@ -33,23 +34,20 @@ def run(plan: Plan) -> None:
     large = one_file(plan.size(500_000_000, 50_000_000))
     many = many_files(plan.size(100_000, 5_000), largest_bytes=8192)
     sizes = {"large": large.nar_bytes, "many files": many.nar_bytes}
-    report = Report("b8", "B8: one pass until verified and kept", plan, bytes=sizes)
-    with scratch() as work:
-        for name, dataset in (("large", large), ("many files", many)):
-            for compression in _COMPRESSIONS:
-                base = work / f"{dataset.folder.name}-{compression}"
-                _compare(report, dataset, name, compression, work=base, runs=plan.runs)
-    report.finish()
+    with Report("b8", "B8: one pass until verified and kept", plan, bytes=sizes) as report, scratch() as work:
+        inputs = product({"large": large, "many files": many}.items(), _COMPRESSIONS)
+        for part, ((name, dataset), compression) in plan.over(list(inputs)):
+            _compare(report, dataset, name, compression, plan=part, work=work / f"{name}-{compression}")
 
 
-def _compare(report: Report, dataset: Dataset, name: str, compression: str, *, work: Path, runs: int) -> None:
+def _compare(report: Report, dataset: Dataset, name: str, compression: str, *, plan: Plan, work: Path) -> None:
     with ExitStack() as running:
         port = running.enter_context(nginx(dataset.lake(compression), work / "nginx"))
         lake = running.enter_context(proxy(port, work / "proxy"))
         urls = {"http": lake.url, "file": file_lake(dataset, compression)}
-        for transport, url in urls.items():
+        for part, (transport, url) in plan.over(urls.items()):
             label = f"{name}, {compression}, {transport}"
-            for number in range(runs):
+            for number in part.rounds():
                 _narfs(report, label, Narfs((dataset,), (url,), work, remembers=False))
                 _nix_copy(report, dataset, label, url, work / f"{transport}-{number}")
             report.ratio("narfs", "nix copy", label, target=0.8)

@@ -31,18 +31,21 @@ _POLL_S = 0.1
 
 def run(plan: Plan) -> None:
     scale = plan.size(5, 1)
-    report = Report("b9", "B9: eight builds at once against one", plan, read_bytes=scale * 10_000_000)
-    with scratch() as work, World(work / "builder") as builder:
+    facts = {"read_bytes": scale * 10_000_000}
+    with (
+        Report("b9", "B9: eight builds at once against one", plan, **facts) as report,
+        scratch() as work,
+        World(work / "builder") as builder,
+    ):
         inputs = Inputs.build(builder, scale)
-        for frontend in ("tree", "erofs"):
-            for number in range(plan.runs):
+        for part, frontend in plan.over(("tree", "erofs")):
+            for number in part.rounds():
                 folder = work / f"{frontend}-{number}"
                 with inputs.served(folder) as lake, World(folder / "machine") as machine:
                     measuring = _Measuring(report, Worker(machine, lake, inputs, "--frontend", frontend), lake, scale)
                     one = measuring.build(f"{frontend}, 1 build", NUMBERS[:1])
                     together = measuring.build(f"{frontend}, 8 builds", NUMBERS)
                 report.add(f"{frontend}, 8 builds ÷ 1", "fetched", "×", together / one, target=1.05)
-    report.finish()
 
 
 @dataclass(frozen=True, slots=True)

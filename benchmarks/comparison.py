@@ -9,7 +9,7 @@ from benchmarks.harness import drop_caches, seconds
 from benchmarks.sites import BarePyfuse3, Disk, Narfs, Squashfuse, file_lake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from benchmarks.datasets import Dataset
@@ -39,12 +39,12 @@ def measure(
     name: str,
     work: Callable[[Path], object],
     *,
-    runs: int,
+    runs: Iterable[int],
     unit: str = "s",
     per_s: float = 1.0,
 ) -> None:
     """Time ``work`` twice per daemon: with the kernel's caches dropped, and again. ``per_s`` is units in a second."""
-    for _ in range(runs):
+    for _ in runs:
         for site in sites:
             with site.shown() as shown:
                 drop_caches()

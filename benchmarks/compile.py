@@ -48,7 +48,12 @@ exec chroot "$2" /bin/sh -euc "cd /build && $4"
 
 def run(plan: Plan) -> None:
     tools = _toolchain()
-    with scratch() as work, ExitStack() as shown:
+    title = f"compile: make of {_PROJECT}"
+    with (
+        Report("compile", title, plan, nar_bytes=tools.nar_bytes) as report,
+        scratch() as work,
+        ExitStack() as shown,
+    ):
         disk = Disk(tools.tree)
         stores = (file_lake(tools, "zstd"),)
         sites: list[Site] = [
@@ -59,17 +64,16 @@ def run(plan: Plan) -> None:
         trees = {site.name: shown.enter_context(site.shown()).tree for site in sites}
         root = _root(work)
         source = _configured(tools.tree, root, work)
-        report = Report("compile", f"compile: make of {_PROJECT}", plan, nar_bytes=tools.nar_bytes)
-        for number in range(plan.runs + 1):
+        for tree in trees.values():
+            _build(tree, root, source, work)  # to make it warm
+        for _ in plan.rounds():
             for name, tree in trees.items():
                 wall_s, cpu_s = _build(tree, root, source, work)
-                if number:  # the first was to make it warm
-                    report.add(name, "make, warm", "s", wall_s)
-                    report.add(name, "processor, of make and its children", "s", cpu_s)
+                report.add(name, "make, warm", "s", wall_s)
+                report.add(name, "processor, of make and its children", "s", cpu_s)
         for name, target in ((NARFS, None), (EROFS, 1.05)):
             report.ratio(name, disk.name, "make, warm", target=target)
             report.ratio(name, disk.name, "processor, of make and its children")
-    report.finish()
 
 
 def _toolchain() -> Dataset:

@@ -26,24 +26,26 @@ def run(plan: Plan) -> None:
     small = Layout(index(small_files(100)).finish())
     starts = [FIRST_PART_BLOCK + number * small.blocks for number in range(_PATHS)]
     parts = [small.part(start, 0) for start in starts]
-    for _ in range(plan.runs):
-        begin = time.process_time()
-        layout = Layout(large)
-        laid_out = time.process_time()
-        part = layout.part(FIRST_PART_BLOCK, 0)
-        made = time.process_time()
-        report.add("100 k entries", "make", "s", made - begin, target=1.5)
-        report.add("of it, layout", "make", "s", laid_out - begin)
-        report.add("100 k entries", "size", "MB", len(part) / 1e6, target=12)
-        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
-            begin = time.perf_counter()
-            with Path(folder, "image").open("wb") as image:
-                roots = []
-                for number, (start, ready) in enumerate(zip(starts, parts, strict=True)):
-                    roots.append(root_of(b"%032d-path" % number, ready, start))
-                    image.seek(start * BLOCK_BYTES)
-                    image.write(ready)
-                image.seek(0)
-                image.write(head(roots, inodes=30_000, nar_bytes=1))
-            report.add("300 ready parts of 100 entries", "join", "ms", (time.perf_counter() - begin) * 1e3, target=100)
-    report.finish()
+    with report:
+        for _ in plan.rounds():
+            begin = time.process_time()
+            layout = Layout(large)
+            laid_out = time.process_time()
+            part = layout.part(FIRST_PART_BLOCK, 0)
+            made = time.process_time()
+            report.add("100 k entries", "make", "s", made - begin, target=1.5)
+            report.add("of it, layout", "make", "s", laid_out - begin)
+            report.add("100 k entries", "size", "MB", len(part) / 1e6, target=12)
+            with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+                begin = time.perf_counter()
+                with Path(folder, "image").open("wb") as image:
+                    roots = []
+                    for number, (start, ready) in enumerate(zip(starts, parts, strict=True)):
+                        roots.append(root_of(b"%032d-path" % number, ready, start))
+                        image.seek(start * BLOCK_BYTES)
+                        image.write(ready)
+                    image.seek(0)
+                    image.write(head(roots, inodes=30_000, nar_bytes=1))
+                report.add(
+                    "300 ready parts of 100 entries", "join", "ms", (time.perf_counter() - begin) * 1e3, target=100
+                )

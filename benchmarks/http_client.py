@@ -41,11 +41,13 @@ if TYPE_CHECKING:
 def run(plan: Plan) -> None:
     blob_bytes = plan.size(256, 16) * 1024 * 1024
     requests = plan.size(1000, 50)
-    report = Report(
-        "http_client", "http-client: who should ask HTTP?", plan, parallel=PARALLEL, blob=blob_bytes, requests=requests
-    )
+    facts = {"parallel": PARALLEL, "blob": blob_bytes, "requests": requests}
     subjects = {"direct": _direct, "httpx": _httpx, "obstore": _obstore}
-    with scratch() as work, ExitStack() as running:
+    with (
+        Report("http_client", "http-client: who should ask HTTP?", plan, **facts) as report,
+        scratch() as work,
+        ExitStack() as running,
+    ):
         root, bundle, certificate = work / "root", work / "ca.pem", work / "localhost.pem"
         root.mkdir()
         (root / "small").write_bytes(bytes(SMALL_BYTES))
@@ -56,15 +58,14 @@ def run(plan: Plan) -> None:
         plain = running.enter_context(nginx(root, work / "plain"))
         secure = running.enter_context(nginx(root, work / "secure", certificate=certificate))
         urls = {"http": f"http://localhost:{plain}", "https": f"https://localhost:{secure}"}
-        for _ in range(plan.runs):
+        for _ in plan.rounds():
             for scheme, url in urls.items():
                 for subject, opened in subjects.items():
                     trio.run(measure, report, f"{subject}, {scheme}", opened(url, bundle), requests, blob_bytes)
-    for scheme in urls:
-        for name in MEASURES:
-            report.ratio(f"direct, {scheme}", f"httpx, {scheme}", name, target=0.67)
-            report.ratio(f"direct, {scheme}", f"obstore, {scheme}", name)
-    report.finish()
+        for scheme in urls:
+            for name in MEASURES:
+                report.ratio(f"direct, {scheme}", f"httpx, {scheme}", name, target=0.67)
+                report.ratio(f"direct, {scheme}", f"obstore, {scheme}", name)
 
 
 @asynccontextmanager

@@ -63,15 +63,15 @@ def run(plan: Plan) -> None:
         for _ in range((1 << 33) // len(piece)):
             indexer.feed(piece)
 
-    for _ in range(plan.runs):
-        for subject, work in (
-            ("index", lambda: index(nar)),
-            ("index and mirror", lambda: index(nar, GrowingListing())),
-            ("walk", lambda: sum(1 for _ in listing.walk())),
-            ("write .ls", lambda: to_ls(listing)),
-            ("read .ls", lambda: from_ls(written)),
-        ):
-            report.add(subject, "entries", "1/s", len(listing) / _seconds(work))
-        report.add("index, one file of 8 GiB", "contents", "GB/s", (1 << 33) / 1e9 / _seconds(pass_big_file))
-        report.add("listing", "memory", "B/entry", sum(map(len, listing.buffers)) / len(listing))
-    report.finish()
+    with report:
+        for _ in plan.rounds():
+            for subject, work in (
+                ("index", lambda: index(nar)),
+                ("index and mirror", lambda: index(nar, GrowingListing())),
+                ("walk", lambda: sum(1 for _ in listing.walk())),
+                ("write .ls", lambda: to_ls(listing)),
+                ("read .ls", lambda: from_ls(written)),
+            ):
+                report.add(subject, "entries", "1/s", len(listing) / _seconds(work))
+            report.add("index, one file of 8 GiB", "contents", "GB/s", (1 << 33) / 1e9 / _seconds(pass_big_file))
+            report.add("listing", "memory", "B/entry", sum(map(len, listing.buffers)) / len(listing))

@@ -73,6 +73,12 @@ def newer(folder: Path) -> Path | None:
     return folder / "nix"
 
 
+def programs(folder: Path) -> dict[str, str | Path]:
+    """Name the programs that can do ``nix copy``, the newest last; ``folder`` is new, for those that need one."""
+    newest = newer(folder)
+    return {"nix 2.8 copy": "nix"} | ({"nix 2.26 copy": newest} if newest else {})
+
+
 def copy(
     source: str,
     target: str,

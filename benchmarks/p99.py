@@ -34,17 +34,16 @@ _QUANTILES = (50, 99, 99.9)
 def run(plan: Plan) -> None:
     many = many_files(plan.size(100_000, 5_000), largest_bytes=8192)
     large = one_file(plan.size(500_000_000, 50_000_000))
-    report = Report("p99", "p99: warm 4 KiB reads beside an ingest", plan, pause_s=_PAUSE_S, ingested=many.nar_bytes)
-    with scratch() as work:
-        for compression in _COMPRESSIONS:
+    facts = {"pause_s": _PAUSE_S, "ingested": many.nar_bytes}
+    with Report("p99", "p99: warm 4 KiB reads beside an ingest", plan, **facts) as report, scratch() as work:
+        for part, compression in plan.over(_COMPRESSIONS):
             stores = (file_lake(large, "zstd"), file_lake(many, compression))
-            for _ in range(plan.runs):
+            for _ in part.rounds():
                 _measure(report, Narfs((large, many), stores, work, remembers=False), compression, plan)
-    for compression in _COMPRESSIONS:
-        for quantile in _QUANTILES:
-            target = 2.0 if quantile == 99 else None
-            report.ratio(f"ingest, {compression}", "idle", f"p{quantile:g}", target=target)
-    report.finish()
+        for compression in _COMPRESSIONS:
+            for quantile in _QUANTILES:
+                target = 2.0 if quantile == 99 else None
+                report.ratio(f"ingest, {compression}", "idle", f"p{quantile:g}", target=target)
 
 
 def _measure(report: Report, site: Narfs, compression: str, plan: Plan) -> None:

@@ -41,7 +41,8 @@ class Link(NamedTuple):
     def __str__(self) -> str:
         if not self.rtt_s and math.isinf(self.bits_per_s):
             return "loopback"
-        return f"{self.rtt_s * 1000:g} ms, {self.bits_per_s / 1e6:g} Mbit/s"
+        rate = "unlimited" if math.isinf(self.bits_per_s) else f"{self.bits_per_s / 1e6:g} Mbit/s"
+        return f"{self.rtt_s * 1000:g} ms, {rate}"
 
 
 class Traffic(NamedTuple):

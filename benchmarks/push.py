@@ -41,26 +41,24 @@ def run(plan: Plan) -> None:
     small = many_paths(plan.size(1000, 100), smallest_bytes=10 << 10, largest_bytes=200 << 10)
     large = one_file(plan.size(500_000_000, 50_000_000))
     sizes = {"small paths": small.nar_bytes, "one NAR": large.nar_bytes}
-    report = Report("push", "push: a closure into a lake", plan, bytes=sizes, small_paths=len(small.members))
-    with scratch() as work:
-        newer = nix.newer(work / "newer")
-        nixes = {"nix copy": "nix"} | ({"nix 2.26 copy": str(newer)} if newer else {})
+    facts = {"bytes": sizes, "small_paths": len(small.members)}
+    with Report("push", "push: a closure into a lake", plan, **facts) as report, scratch() as work:
+        nixes = nix.programs(work / "newer")
         for name, dataset, target in (("small paths", small, 0.5), ("one NAR", large, 1.0)):
             for level in _LEVELS:
                 label = f"{name}, level {level}"
-                for number in range(plan.runs):
+                for number in plan.rounds():
                     place = work / f"{dataset.folder.name}-{level}-{number}"
                     _into_directories(report, label, dataset, level, nixes=nixes, place=place)
                 _compare(report, label, nixes, target=target)
         few = many_paths(plan.size(200, 20), smallest_bytes=10 << 10, largest_bytes=200 << 10)
-        for number in range(plan.runs):
+        for number in plan.rounds():
             _far_away(report, few, nixes, work / f"far-{number}")
         _compare(report, _FAR_LABEL, nixes, target=0.5)
-    report.finish()
 
 
 def _into_directories(
-    report: Report, label: str, dataset: Dataset, level: int, *, nixes: Mapping[str, str], place: Path
+    report: Report, label: str, dataset: Dataset, level: int, *, nixes: Mapping[str, str | Path], place: Path
 ) -> None:
     lakes = {who: place / who.replace(" ", "-") for who in ("narfs", *nixes)}
     for who, lake in lakes.items():
@@ -73,7 +71,7 @@ def _into_directories(
     shutil.rmtree(place)
 
 
-def _far_away(report: Report, dataset: Dataset, nixes: Mapping[str, str], place: Path) -> None:
+def _far_away(report: Report, dataset: Dataset, nixes: Mapping[str, str | Path], place: Path) -> None:
     for who in ("narfs", *nixes):
         base = place / who.replace(" ", "-")
         (base / "lake").mkdir(parents=True)
@@ -85,7 +83,7 @@ def _far_away(report: Report, dataset: Dataset, nixes: Mapping[str, str], place:
     shutil.rmtree(place)
 
 
-def _compare(report: Report, label: str, nixes: Mapping[str, str], *, target: float) -> None:
+def _compare(report: Report, label: str, nixes: Mapping[str, str | Path], *, target: float) -> None:
     for who in nixes:
         report.ratio("narfs", who, label, target=target)
         report.ratio("narfs", who, f"{label}, processor")
@@ -97,10 +95,10 @@ def _narfs(dataset: Dataset, url: str, level: int) -> list[str]:
     return [sys.executable, "-m", "narfs", "push", *options, "--closure", dataset.top.path]
 
 
-def _nix_copy(program: str, dataset: Dataset, url: str, level: int) -> list[str]:
+def _nix_copy(program: str | Path, dataset: Dataset, url: str, level: int) -> list[str]:
     parameters = f"compression=zstd&parallel-compression=true&compression-level={level}"
     to = f"{url}?{parameters}&secret-key={datasets.secret_key_file()}"
-    return [program, "copy", "--from", nix.store_url(dataset.store), "--to", to, dataset.top.path]
+    return [str(program), "copy", "--from", nix.store_url(dataset.store), "--to", to, dataset.top.path]
 
 
 def _measure(report: Report, who: str, label: str, command: Sequence[str], home: Path) -> None:

@@ -61,20 +61,21 @@ class Signature(httpx.Auth):
 def run(plan: Plan) -> None:
     blob_bytes = plan.size(256, 16) * 1024 * 1024
     requests = plan.size(1000, 50)
-    report = Report(
-        "s3_client", "s3-client: who should ask S3?", plan, parallel=PARALLEL, blob=blob_bytes, requests=requests
-    )
-    with scratch() as work, run_s3_server(work) as server:
+    facts = {"parallel": PARALLEL, "blob": blob_bytes, "requests": requests}
+    with (
+        Report("s3_client", "s3-client: who should ask S3?", plan, **facts) as report,
+        scratch() as work,
+        run_s3_server(work) as server,
+    ):
         bucket = server.bucket("lake")
         (bucket / "small").write_bytes(bytes(SMALL_BYTES))
         (bucket / "blob").write_bytes(os.urandom(blob_bytes))
         os.environ |= {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY}
-        for _ in range(plan.runs):
+        for _ in plan.rounds():
             for subject, opened in (("obstore", _obstore), ("httpx + signature", _httpx)):
                 trio.run(measure, report, subject, opened(server), requests, blob_bytes)
-    for name in MEASURES:
-        report.ratio("obstore", "httpx + signature", name, target=1.0)
-    report.finish()
+        for name in MEASURES:
+            report.ratio("obstore", "httpx + signature", name, target=1.0)
 
 
 @asynccontextmanager

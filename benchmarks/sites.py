@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from benchmarks import datasets
-from benchmarks.processes import mount_of
+from benchmarks.processes import mount_of, nginx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from benchmarks.datasets import Dataset
@@ -170,6 +170,17 @@ class Narfs:
 def file_lake(dataset: Dataset, compression: str) -> str:
     """Name a dataset's lake as a folder."""
     return f"file://{dataset.lake(compression)}"
+
+
+@contextmanager
+def served(base: Path, folders: Mapping[str, Path]) -> Iterator[int]:
+    """Serve folders by these names from one nginx; yields its port."""
+    root = base / "root"
+    root.mkdir(parents=True)
+    for name, folder in folders.items():
+        (root / name).symlink_to(folder)
+    with nginx(root, base / "nginx") as port:
+        yield port
 
 
 @contextmanager

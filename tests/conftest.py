@@ -15,6 +15,25 @@ settings.register_profile("narfs", deadline=None)
 settings.load_profile("narfs")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--faults", action="store_true", help="run the tests of faults and crashes, no others, in their full length"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--faults"):
+        others = [item for item in items if item.get_closest_marker("faults") is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("faults") is not None]
+
+
+@pytest.fixture(scope="session")
+def in_full(pytestconfig: pytest.Config) -> bool:
+    """Whether a test marked ``faults`` shall take its time: minutes, not the seconds it has in CI."""
+    return bool(pytestconfig.getoption("--faults"))
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with run_s3_server(tmp_path_factory.mktemp("s3")) as server:

@@ -25,6 +25,10 @@ BENCHMARKS = {
         "benchmarks.compile",
         "a C project's own build, its compiler and headers in a view, against the disk",
     ),
+    "view-create": (
+        "benchmarks.view_create",
+        "a view of 300 paths, 30 k entries, until it is usable",
+    ),
     "p99": ("benchmarks.p99", "latency of warm reads while a NAR of 100 k files is ingested"),
     "http-client": (
         "benchmarks.http_client",

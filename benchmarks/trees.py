@@ -51,6 +51,26 @@ def many_paths(paths: int, *, smallest_bytes: int, largest_bytes: int) -> Datase
     return dataset(f"paths-{paths}x{smallest_bytes}-{largest_bytes}", fill)
 
 
+def deep_closure(layers: int, *, paths: int, entries: int) -> Dataset:
+    """Make a closure of ``layers`` with ``paths`` store paths each, of so many small files; the last refers to a layer.
+
+    Each path refers to three of the layer before; so who walks the closure learns one layer from the other.
+    """
+
+    def fill(folder: Path) -> Mapping[str, tuple[str, ...]]:
+        pool, members, below = _pool(), dict[str, tuple[str, ...]](), tuple[str, ...]()
+        for layer in range(layers):
+            names = [f"layer-{layer}-{number}" for number in range(paths)]
+            for number, name in enumerate(names):
+                _fill_many(folder / name, entries, 2048, pool, random.Random(name))  # noqa: S311 - repeatable
+                members[name] = tuple(sorted({below[(number + step) % paths] for step in range(3)})) if below else ()
+            below = tuple(names)
+        (folder / "top").write_text("".join(f"{name}\n" for name in below), encoding="ascii")
+        return members | {"top": below}
+
+    return dataset(f"deep-{layers}x{paths}x{entries}", fill)
+
+
 def one_file(size: int) -> Dataset:
     """Make a store path with one large file in a directory."""
 

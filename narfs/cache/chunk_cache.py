@@ -32,6 +32,7 @@ from narfs.errors import CacheUnusable, FormatError
 from narfs.formats import base32
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from narfs.formats.index import NarIndex
@@ -45,6 +46,9 @@ _OPENED_MAX: Final = 256
 
 _THREADS_MAX: Final = 16
 """Reads and writes of the disk at once; more of them only queue in the device."""
+
+_LOADED_AT_ONCE: Final = 32
+"""NARs whose indexes one thread reads; 60 µs each in the disk's cache, and a hop costs as much."""
 
 _HOUSEKEEPING_EVERY_S: Final = 3.0
 """What a kill may cost of recency and narinfos."""
@@ -153,16 +157,28 @@ class ChunkCache:
 
     async def load(self, nar_hash: bytes, domain: bytes = b"") -> CachedNar | None:
         """Give what ``nar`` gives, but read the disk in a thread."""
-        key = key_of(nar_hash, domain)
-        if not self._closed and key not in self._means.live:
-            before, changing = self._means.counters.files_changed, key in self._means.changing
-            loaded = await trio.to_thread.run_sync(
-                self._load, key, nar_hash, limiter=self._means.threads, abandon_on_cancel=True
-            )
-            unchanged = before == self._means.counters.files_changed and not changing
-            if unchanged and not self._closed and key not in self._means.live:
-                return self._publish(key, loaded)
-        return self._nar(key, nar_hash)
+        return (await self.load_all([(nar_hash, domain)]))[0]
+
+    async def load_all(self, nars: Sequence[tuple[bytes, bytes]]) -> list[CachedNar | None]:
+        """Give what ``load`` gives of each NarHash and domain; many share a hop to a thread."""
+        wanted = [(key_of(nar_hash, domain), nar_hash) for nar_hash, domain in nars]
+        found: dict[bytes, CachedNar | None] = {}
+        unread = list({key: (key, nar_hash) for key, nar_hash in wanted if key not in self._means.live}.values())
+        async with trio.open_nursery() as nursery:
+            for start in range(0, 0 if self._closed else len(unread), _LOADED_AT_ONCE):
+                nursery.start_soon(self._load_some, unread[start : start + _LOADED_AT_ONCE], found)
+        return [found[key] if key in found else self._nar(key, nar_hash) for key, nar_hash in wanted]
+
+    async def _load_some(self, nars: Sequence[tuple[bytes, bytes]], found: dict[bytes, CachedNar | None]) -> None:
+        before, changing = self._means.counters.files_changed, set(self._means.changing)
+        loaded = await trio.to_thread.run_sync(
+            lambda: [self._load(*nar) for nar in nars], limiter=self._means.threads, abandon_on_cancel=True
+        )
+        if before != self._means.counters.files_changed or self._closed:
+            return
+        for (key, _), each in zip(nars, loaded, strict=True):
+            if key not in changing and key not in self._means.live:
+                found[key] = self._publish(key, each)
 
     def take_in(self, loaded: Loaded) -> CachedNar:
         """Give the CachedNar of what was found on disk while nobody changed it there, and record its size."""

@@ -38,14 +38,13 @@ from narfs.mount.scene import Scene
 from narfs.mount.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from narfs.daemon.config import Config
     from narfs.daemon.erofs.frontend import Members
     from narfs.daemon.readiness import Announcer
     from narfs.daemon.selection import Selection
     from narfs.daemon.session import Session
-    from narfs.engine.means import Described
     from narfs.mount.fuse import Handlers
 
 log = logging.getLogger(__name__)
@@ -119,8 +118,8 @@ async def serve(task: Task, announcer: Announcer) -> None:
             # A store that is for another directory is refused now, not at the first lookup; a dead one must not delay.
             with trio.move_on_after(task.config.root_lookup_deadline_s):
                 await session.introduce()
-            members = await session.members(task.selection) if task.selection.closed else None
-            accessors = await _accessors(session, members)
+            members = await session.members(task.selection, unseal=True) if task.selection.closed else None
+            accessors = None if members is None else await session.accessors(members)
             images = await _images(task, accessors, nursery)
             view = View(closed=False)
             if accessors is not None:
@@ -181,12 +180,6 @@ def _warnings(session: Session) -> list[str]:
     for warning in warnings:
         log.warning("%s", warning)
     return warnings if session.household.cache_trouble is None else [*warnings, session.household.cache_trouble]
-
-
-async def _accessors(session: Session, members: Sequence[Described] | None) -> Members | None:
-    if members is None:
-        return None
-    return [(described.narinfo.path, await session.store.accessor(described)) for described in members]
 
 
 async def _images(task: Task, members: Members | None, nursery: trio.Nursery) -> Images | None:

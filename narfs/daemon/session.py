@@ -25,12 +25,13 @@ from narfs.lake.line import Line
 from narfs.lake.upstreams import open_lakes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Sequence
     from pathlib import Path
 
     from narfs.daemon.config import Config
     from narfs.daemon.selection import PathName, Selection
     from narfs.daemon.sizes import Size
+    from narfs.engine.accessor import NarAccessor
     from narfs.engine.means import Described
     from narfs.engine.store import Store
     from narfs.engine.workers import Workers
@@ -96,14 +97,21 @@ class Session:
             return await self.store.describe(name.path)
         return await self.store.describe_by_hash(name.hash_part)
 
-    async def members(self, selection: Selection) -> list[Described]:
-        """Give all narinfos of a closed View; NotFound lists what is missing."""
+    async def members(self, selection: Selection, *, unseal: bool = False) -> list[Described]:
+        """Give all narinfos of a closed View, and ask for its sealed indexes beside; NotFound lists what is missing."""
         exact = await self._paths(selection.paths)
         whole = await self._paths(selection.closures)
-        missing = selection.allow_missing
-        found = await describe_all(self.store, exact, closure=False, allow_missing=missing)
-        found += await describe_all(self.store, whole, closure=True, allow_missing=missing)
-        return list({described.narinfo.path: described for described in found}.values())
+        found: dict[StorePath, Described] = {}
+        for paths, closure in ((exact, False), (whole, True)):
+            missing = selection.allow_missing
+            members = await describe_all(self.store, paths, closure=closure, allow_missing=missing, unseal=unseal)
+            found |= {described.narinfo.path: described for described in members}
+        return list(found.values())
+
+    async def accessors(self, members: Sequence[Described]) -> list[tuple[StorePath, NarAccessor]]:
+        """Give the NARs of a closed View's members."""
+        paths = [described.narinfo.path for described in members]
+        return list(zip(paths, await self.store.accessors(members), strict=True))
 
     async def _paths(self, names: Iterable[PathName]) -> list[StorePath]:
         return [name.path or (await self.describe(name)).narinfo.path for name in names]

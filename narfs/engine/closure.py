@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -22,23 +23,30 @@ _NAMED_MISSING = 5
 
 
 async def describe_all(
-    store: Store, paths: Iterable[StorePath], *, closure: bool, allow_missing: bool
+    store: Store, paths: Iterable[StorePath], *, closure: bool, allow_missing: bool, unseal: bool = False
 ) -> list[Described]:
     """Describe ``paths``, and all they refer to if ``closure``; in the order of their names.
+
+    With ``unseal`` the sealed index of each path is asked for as soon as its narinfo is here, if that came from a lake:
+    a closure is as deep as it takes round trips to walk, and this fills them. What comes of it is not told here.
 
     NotFound names the members that no lake has, unless ``allow_missing``; any other trouble is raised as it is.
     """
     found: dict[StorePath, Described] = {}
     missing: list[StorePath] = []
     trouble: list[NarfsError] = []
-    todo = set(paths)
-    seen = set(todo)
+    seen: set[StorePath] = set()
     limit = trio.CapacityLimiter(_AT_ONCE)
+
+    def begin(paths: Iterable[StorePath]) -> None:
+        for path in sorted(set(paths) - seen):
+            seen.add(path)
+            nursery.start_soon(visit, path)
 
     async def visit(path: StorePath) -> None:
         async with limit:
             try:
-                described = await store.describe(path)
+                described = found[path] = await store.describe(path)
             except NotFound:
                 missing.append(path)
                 return
@@ -46,19 +54,16 @@ async def describe_all(
                 trouble.append(error)
                 nursery.cancel_scope.cancel()
                 return
-        found[path] = described
         if closure:
-            todo.update(set(described.narinfo.references) - seen)
+            begin(described.narinfo.references)
+        if unseal and not described.kept:
+            with suppress(NarfsError):
+                await (await store.accessor(described)).unseal()
 
-    while todo:
-        now = sorted(todo)
-        seen |= todo
-        todo.clear()
-        async with trio.open_nursery() as nursery:
-            for path in now:
-                nursery.start_soon(visit, path)
-        if trouble:
-            raise trouble[0]
+    async with trio.open_nursery() as nursery:
+        begin(paths)
+    if trouble:
+        raise trouble[0]
     if missing and not allow_missing:
         names = ", ".join(path.base_name for path in sorted(missing)[:_NAMED_MISSING])
         more = f" and {len(missing) - _NAMED_MISSING} more" if len(missing) > _NAMED_MISSING else ""

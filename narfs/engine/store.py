@@ -19,9 +19,9 @@ from narfs.errors import NotFound
 from narfs.lake.index_stores import IndexStores
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
-    from narfs.cache.chunk_cache import ChunkCache
+    from narfs.cache.chunk_cache import CachedNar, ChunkCache
     from narfs.engine.trust import TrustPolicy
     from narfs.formats.store_path import StorePath
     from narfs.lake.upstreams import Upstreams
@@ -80,19 +80,28 @@ class Store:
 
         The NarSize of a content-addressed path is not signed. So a wrong one fails by itself, whatever the cache has.
         """
-        narinfo, cache = described.narinfo, self._means.cache
-        key = (described.key, narinfo.nar_size)
-        cached = None
-        if key not in self._accessors and cache is not None:
-            cached = await cache.load(narinfo.nar_hash, described.domain)
-            if cached is not None and not self._means.trust.accepts_index(cached.index):
-                cached.drop()
-                cached = None
-            if cached is not None and cached.index.nar_size != narinfo.nar_size:
-                cached = None
-        if (accessor := self._accessors.get(key)) is None:
-            accessor = self._accessors[key] = NarAccessor(self._means, described, cached)
-        return accessor
+        return (await self.accessors([described]))[0]
+
+    async def accessors(self, members: Sequence[Described]) -> list[NarAccessor]:
+        """Give those of many NARs: what the cache has of them is read at the same time."""
+        unknown = {key: each for each in members if (key := _identity(each)) not in self._accessors}
+        if unknown and (cache := self._means.cache) is not None:
+            nars = [(each.narinfo.nar_hash, each.domain) for each in unknown.values()]
+            for (key, each), cached in zip(unknown.items(), await cache.load_all(nars), strict=True):
+                self._add(key, each, cached)
+        for key, each in unknown.items():
+            self._add(key, each, None)
+        return [self._accessors[_identity(each)] for each in members]
+
+    def _add(self, key: tuple[bytes, int], described: Described, cached: CachedNar | None) -> None:
+        if key in self._accessors:
+            return
+        if cached is not None and not self._means.trust.accepts_index(cached.index):
+            cached.drop()
+            cached = None
+        if cached is not None and cached.index.nar_size != described.narinfo.nar_size:
+            cached = None
+        self._accessors[key] = NarAccessor(self._means, described, cached)
 
     async def find(self, path: StorePath) -> NarAccessor:
         """Give the accessor of a path; raises as ``describe`` does."""
@@ -110,6 +119,10 @@ class Store:
         described = narinfos.recall(self._means, hash_part) or await narinfos.ask(self._means, hash_part)
         self._described[hash_part] = described
         return described
+
+
+def _identity(described: Described) -> tuple[bytes, int]:
+    return described.key, described.narinfo.nar_size
 
 
 @asynccontextmanager

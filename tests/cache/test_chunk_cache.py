@@ -79,6 +79,23 @@ async def test_there_is_one_object_per_nar_however_it_is_asked_for(tmp_path: Pat
         assert cache.nar(nar.nar_hash) is loaded
 
 
+async def test_many_are_looked_at_at_once_and_are_the_same_objects(tmp_path: Path) -> None:
+    nars = [make_nar(CHUNK + 8 * number) for number in range(70)]
+    async with opened(tmp_path) as cache:
+        for nar in nars[:-1]:
+            await keep(cache, nar)
+    async with opened(tmp_path) as cache:
+        first = cache.nar(nars[5].nar_hash)
+        *loaded, absent = await cache.load_all([(nar.nar_hash, b"") for nar in nars])
+        assert absent is None
+        assert first is not None
+        assert loaded[5] is first
+        for nar, cached in zip(nars, loaded, strict=False):
+            assert cached is not None
+            assert cached is cache.nar(nar.nar_hash)
+            assert await read_all(cached) == nar.data
+
+
 async def test_committing_a_nar_again_retires_the_old_object(tmp_path: Path) -> None:
     nar = make_nar(2 * CHUNK)
     async with opened(tmp_path) as cache:

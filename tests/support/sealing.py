@@ -44,9 +44,10 @@ def add_sealed(
     *,
     frame_bytes: int = 64 * 1024,
     index_store: Lake | None = None,
+    references: tuple[StorePath, ...] = (),
 ) -> Member:
     """Add a path to a lake as push seals it; with ``index_store`` its index is there, and the narinfo knows of none."""
-    sealed = seal_tree(name, tree, frame_bytes=frame_bytes)
+    sealed = seal_tree(name, tree, frame_bytes=frame_bytes, references=references)
     narinfo = sealed.narinfo.sign(lake.secret_key)
     if index_store is None:
         narinfo = narinfo.with_index(index_name(narinfo.path))
@@ -60,7 +61,9 @@ def index_file(lake: Lake, narinfo: NarInfo) -> Path:
     return lake.directory / index_name(narinfo.path)
 
 
-def seal_tree(name: str, tree: Tree, *, frame_bytes: int, piece_bytes: int = 1 << 20) -> Sealed:
+def seal_tree(
+    name: str, tree: Tree, *, frame_bytes: int, piece_bytes: int = 1 << 20, references: tuple[StorePath, ...] = ()
+) -> Sealed:
     nar = dump(tree)
     indexer, made, sealer = NarIndexer(len(nar)), SealedBlob(frame_bytes), FrameSealer()
     cutter = NarCutter(indexer.builder, frame_bytes=frame_bytes)
@@ -73,11 +76,12 @@ def seal_tree(name: str, tree: Tree, *, frame_bytes: int, piece_bytes: int = 1 <
     blob += made.finish()
     nar_hash, file_hash = hashlib.sha256(nar).digest(), hashlib.sha256(blob).digest()
     narinfo = NarInfo(
-        path=make_source_path(name, nar_hash),
+        path=make_source_path(name, nar_hash, references),
         url=f"nar/{base32.encode(file_hash)}.nar.zst",
         compression="zstd",
         nar_hash=nar_hash,
         nar_size=len(nar),
+        references=references,
         file_hash=Hash("sha256", file_hash),
         file_size=len(blob),
         ca=f"fixed:r:{Hash('sha256', nar_hash).nix32}",

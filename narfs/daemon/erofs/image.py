@@ -19,7 +19,7 @@ from narfs.formats.ls import from_ls
 from narfs.mount.view import LINKS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from narfs.cache.chunk_cache import ChunkCache
@@ -70,10 +70,11 @@ class NewPart(NamedTuple):
 
 
 async def write_image(
-    view: View, household: Household, image: Path
+    view: View, household: Household, image: Path, fresh: Mapping[bytes, NewPart]
 ) -> tuple[list[tuple[int, int, Attachment]], list[NewPart]]:
     """Write the image of a View whose trees are all known; give what has which blocks of its slab, and the new parts.
 
+    ``fresh`` are parts that are not in the cache yet, by the keys of their lots.
     OSError; Unavailable; UsageError if the View is too large for one.
     """
     members = list(_members(view))
@@ -81,7 +82,7 @@ async def write_image(
     placed = _place(members, keys, household.lots)
     fd = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        roots = await trio.to_thread.run_sync(_write_ready, fd, household.cache, placed)
+        roots = await trio.to_thread.run_sync(_write_ready, fd, household.cache, placed, fresh)
         new: list[NewPart] = []
         limiter = trio.CapacityLimiter(_AT_ONCE)
         async with trio.open_nursery() as nursery:
@@ -132,12 +133,18 @@ def _place(members: Sequence[_Member], keys: Sequence[bytes], lots: Lots) -> lis
     return placed
 
 
-def _write_ready(fd: int, cache: ChunkCache | None, placed: Sequence[_Placed]) -> list[Root | None]:
-    """Copy the parts that the cache has; None stands for one that it has not."""
+def _write_ready(
+    fd: int, cache: ChunkCache | None, placed: Sequence[_Placed], fresh: Mapping[bytes, NewPart]
+) -> list[Root | None]:
+    """Copy the parts that are there; None stands for one that is not."""
     roots: list[Root | None] = []
     for one in placed:
         member, key, lot, _ = one
-        part = None if cache is None or member.earlier else cache.parts.load(member.nar_key, key, lot)
+        part: bytes | memoryview | None = None
+        if (new := fresh.get(key)) is not None and new.lot == lot:
+            part = new.part
+        elif cache is not None and not member.earlier:
+            part = cache.parts.load(member.nar_key, key, lot)
         roots.append(None if part is None else _write_part(fd, one, part))
     return roots
 

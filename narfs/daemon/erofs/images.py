@@ -44,6 +44,8 @@ class Images:
         self._numbers = itertools.count()
         self._trouble: str | None = None
         self._tried = False
+        self._fresh: dict[bytes, NewPart] = {}
+        """Parts that are being kept, by the keys of their lots: builds that start together have the same inputs."""
 
     async def trouble(self) -> str | None:
         """Say why no View can be shown by EROFS here; None if nothing is in the way. Tried once."""
@@ -57,7 +59,7 @@ class Images:
         place = await prepare(at)
         image = self._directory / image_name(os.getpid(), next(self._numbers), name if self._of_daemon else None)
         try:
-            ranges, new = await write_image(scene.view, household, image)
+            ranges, new = await write_image(scene.view, household, image, self._fresh)
             slab = stage.lay(name.encode(), Slab(scene, ranges))
             # In a thread: the kernel opens the slab, which this loop has to answer.
             await trio.to_thread.run_sync(partial(kernel.mount, image, self.home / os.fsdecode(slab), place))
@@ -66,7 +68,8 @@ class Images:
         finally:
             image.unlink(missing_ok=True)
         if household.cache is not None and new:
-            self._nursery.start_soon(_keep, household.cache, new)
+            self._fresh |= {part.key: part for part in new}
+            self._nursery.start_soon(self._keep, household.cache, new)
         return place
 
     def _try(self) -> str | None:
@@ -79,10 +82,11 @@ class Images:
             return f"{self._directory}: {error.strerror}"
         return kernel.trouble(self._directory, self.home)
 
-
-async def _keep(cache: ChunkCache, new: list[NewPart]) -> None:
-    """Keep new parts, now that nobody waits for them."""
-    later = [part for part in new if not await cache.parts.keep(*part)]
-    await trio.sleep(_INDEXES_WRITTEN_S)
-    for part in later:
-        await cache.parts.keep(*part)
+    async def _keep(self, cache: ChunkCache, new: list[NewPart]) -> None:
+        """Keep new parts, now that nobody waits for them."""
+        later = [part for part in new if not await cache.parts.keep(*part)]
+        await trio.sleep(_INDEXES_WRITTEN_S)
+        for part in later:
+            await cache.parts.keep(*part)
+        for part in new:
+            self._fresh.pop(part.key, None)

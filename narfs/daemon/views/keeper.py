@@ -253,8 +253,8 @@ class Views:
             choice = await choose(config, None, self._images)
             view = View.beside_others(self._stage.inodes, closed=False)
         else:
-            members = await session.members(spec.selection)
-            accessors = [(one.narinfo.path, await session.store.accessor(one)) for one in members]
+            members = await session.members(spec.selection, unseal=True)
+            accessors = await session.accessors(members)
             choice = await choose(config, accessors, self._images)
             view = View.of(accessors, inodes=self._stage.inodes)
             known = ClosedSet(one.narinfo for one in members)

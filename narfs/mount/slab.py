@@ -68,6 +68,8 @@ class Slab:
         self._maps: list[SlabMap | None] = [None] * len(ordered)
         self._failed: dict[tuple[Attachment, int], tuple[float, NarfsError]] = {}
         self.size = (ordered[-1][0] + ordered[-1][1]) * BLOCK_BYTES if ordered else 0
+        self.read_bytes = 0
+        """What was asked for so far."""
 
     async def spans(self, offset: SlabOffset, size: int) -> list[Span]:
         """Give the files in a range, in order. No checkpoint if the maps reach that far already."""
@@ -88,6 +90,7 @@ class Slab:
     async def read(self, offset: SlabOffset, size: int) -> bytes:
         """Give ``size`` bytes, or all up to the end; zeros where no file is. Raises what a wanted file failed with."""
         size = min(size, self.size - offset)
+        self.read_bytes += size
         spans = await self.spans(offset, size)
         runs = list(_runs(spans))
         self._note(runs)

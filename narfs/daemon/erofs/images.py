@@ -12,6 +12,7 @@ import trio
 from narfs.daemon.directories import private_directory
 from narfs.daemon.erofs import kernel
 from narfs.daemon.erofs.image import write_image
+from narfs.daemon.erofs.leftovers import drop_leftovers
 from narfs.errors import Unavailable
 from narfs.mount.mountpoint import IMAGE_NAME, image_name, lives, prepare
 from narfs.mount.slab import Slab
@@ -60,13 +61,21 @@ class Images:
         image = self._directory / image_name(os.getpid(), next(self._numbers), name if self._of_daemon else None)
         try:
             ranges, new = await write_image(scene.view, household, image, self._fresh)
-            slab = stage.lay(name.encode(), Slab(scene, ranges))
+            slab = Slab(scene, ranges)
+            slab_name = stage.lay(name.encode(), slab)
+            slab_path = self.home / os.fsdecode(slab_name)
             # In a thread: the kernel opens the slab, which this loop has to answer.
-            await trio.to_thread.run_sync(partial(kernel.mount, image, self.home / os.fsdecode(slab), place))
+            await trio.to_thread.run_sync(partial(kernel.mount, image, slab_path, place))
         except OSError as error:
             raise Unavailable(f"{image}: {error.strerror}") from error
         finally:
             image.unlink(missing_ok=True)
+
+        def is_shown() -> bool:
+            file = stage.slab_named(slab_name)
+            return file is not None and file.slab is slab
+
+        self._nursery.start_soon(drop_leftovers, slab, slab_path, is_shown)
         if household.cache is not None and new:
             self._fresh |= {part.key: part for part in new}
             self._nursery.start_soon(self._keep, household.cache, new)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from narfs.engine.backoff import Backoff
 from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
-from narfs.errors import CacheUnusable, NarfsError, Unavailable
+from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable
 from narfs.offsets import NarSpan
 
 if TYPE_CHECKING:
@@ -74,12 +74,16 @@ class Contents:
             if self._fetcher.unread:
                 self._fetcher.note_read(start, length)
             return data
-        ranges = self._fetcher.has_ranges
+        ranges = self._fetcher.has_ranges and not self._fetcher.is_bad(start, length)
         whole = not ranges and cache is not None and cache.can_take(self.index.nar_size)
         if not whole and self._pages is not None:
             whole = not await (self._pages.bring(start, length) if ranges else self._pages.bring_all())
         if whole:
-            await self._begin_pass()
+            try:
+                await self._begin_pass()
+            except (Corrupt, FormatError):
+                if not self._fetcher.salvage(start, length):
+                    raise
             return None
         data = await self._fetcher.read(start, length, cached)
         if self._pages is not None:

@@ -23,7 +23,7 @@ import trio
 
 from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.flights import Flight, take_off
-from narfs.engine.ranges import Chunks, RangeRequest, has_ranges, plan, rest_of_file, unpack
+from narfs.engine.ranges import REQUEST_MAX_BYTES, Chunks, RangeRequest, has_ranges, plan, rest_of_file, unpack
 from narfs.engine.restream import Restream
 from narfs.errors import CacheUnusable, Corrupt, FormatError, Unavailable
 from narfs.offsets import NarOffset, NarSpan
@@ -63,6 +63,8 @@ class Fetcher:
         self.has_ranges = has_ranges(index, described.narinfo)
         """Whether parts of the blob can be fetched by themselves; no longer once a lake sent a wrong one, or only
         another lake, with another blob, answers: the NAR then passes as a whole."""
+        self._bad: set[int] | None = None
+        """Chunks that are bad in a blob that is bad as a whole; the others are fetched one by one."""
         self.unread: set[int] = set()
         """Chunks that were fetched ahead and nobody has read yet."""
 
@@ -107,10 +109,29 @@ class Fetcher:
                 self.unread.discard(chunk)
                 self._means.counters.ahead_used_bytes += self._index.grid.span(chunk).length
 
+    # In a blob that is bad.
+
+    def is_bad(self, start: NarOffset, length: int) -> bool:
+        """Whether something there is known to be bad."""
+        return self._bad is not None and not self._bad.isdisjoint(self._index.grid.covering(start, length))
+
+    def salvage(self, start: NarOffset, length: int) -> bool:
+        """Go on by parts after a pass of all of it was not what was signed; False if that helps nobody who reads there.
+
+        Another version of the blob, with other parts, would have passed; so most of this one may be good.
+        """
+        if not has_ranges(self._index, self._described.narinfo):
+            return False
+        self.has_ranges = True
+        self._bad = self._bad or set()
+        return not self.is_bad(start, length)
+
     # Ahead of readers.
 
     def absent(self, span: NarSpan, cached: CachedNar) -> list[int]:
-        """Give the chunks of a span that are not here, nor on their way."""
+        """Give the chunks of a span that are not here, nor on their way; of a bad blob nothing is fetched ahead."""
+        if self._bad is not None:
+            return []
         return [chunk for chunk in cached.missing(span.start, span.length) if chunk not in self._flights]
 
     def plan_ahead(self, absent: list[int], most_bytes: int) -> RangeRequest:
@@ -127,7 +148,8 @@ class Fetcher:
 
     def _take_off(self, chunks: list[int], cached: CachedNar | None) -> None:
         if self.has_ranges:
-            for request in plan(self._index, self._described.narinfo, chunks):
+            most_bytes = REQUEST_MAX_BYTES if self._bad is None else 1
+            for request in plan(self._index, self._described.narinfo, chunks, most_bytes=most_bytes):
                 fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
                 self._start(fresh, partial(self._fetch_range, request), cached)
         else:
@@ -208,6 +230,10 @@ class Fetcher:
             chunks = await from_anywhere(self._means, self._described, partial(self._fetch_from, request, turn))
         except (Corrupt, FormatError) as error:
             self._means.counters.corrupt += 1
+            if self._bad is not None:
+                if request.is_smallest:
+                    self._bad.update(request.chunks)
+                return {}
             if self.has_ranges:
                 path = self._described.narinfo.path.base_name
                 _log.warning("%s: a part of the blob: %s; the whole NAR is read instead", path, error)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from narfs.formats.narinfo import NarInfo
     from narfs.offsets import ChunkGrid
 
-_REQUEST_MAX_BYTES = 8 * 1024 * 1024
+REQUEST_MAX_BYTES = 8 * 1024 * 1024
 """Longest run that one request asks for: it is held in memory until its chunks are checked."""
 
 _FILE_MAX_BYTES = 8 * 1024 * 1024
@@ -43,6 +43,11 @@ class RangeRequest(NamedTuple):
     frames: tuple[Frame, ...]
     """Empty for a direct blob."""
 
+    @property
+    def is_smallest(self) -> bool:
+        """Whether no part of it could be asked for by itself."""
+        return len(self.frames or self.chunks) == 1
+
 
 def has_ranges(index: NarIndex, narinfo: NarInfo) -> bool:
     """Say whether parts of the blob that ``narinfo`` names can be read by themselves."""
@@ -57,7 +62,7 @@ def has_ranges(index: NarIndex, narinfo: NarInfo) -> bool:
 
 
 def plan(
-    index: NarIndex, narinfo: NarInfo, missing: Iterable[int], *, most_bytes: int = _REQUEST_MAX_BYTES
+    index: NarIndex, narinfo: NarInfo, missing: Iterable[int], *, most_bytes: int = REQUEST_MAX_BYTES
 ) -> list[RangeRequest]:
     """Cover the ``missing`` chunks (ascending) with requests; neighbours are merged up to ``most_bytes`` of NAR."""
     requests: list[RangeRequest] = []

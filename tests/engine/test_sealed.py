@@ -13,7 +13,7 @@ import trio
 
 from narfs.cache.cached_nar import CachedNar
 from narfs.engine import fetcher
-from narfs.errors import NarfsError
+from narfs.errors import FormatError, NarfsError
 from narfs.formats.frames import FrameTable
 from narfs.formats.narinfo import NarInfo
 from narfs.formats.seal import seal
@@ -254,6 +254,34 @@ async def test_a_wrong_frame_is_refused_and_the_whole_nar_read_instead(
         assert store.statistics().counters.corrupt == 1
         assert store.statistics().counters.passes_verified == 1
     assert sum(record.levelname == "WARNING" for record in caplog.records) == 1
+
+
+async def test_a_bad_frame_keeps_nothing_else_of_its_nar_away(
+    house: House, server: Server, member: Member, mock_clock: trio.testing.MockClock
+) -> None:
+    blob = house.lake.blob_file(member)
+    data = bytearray(blob.read_bytes())
+    data[len(data) // 2] ^= 1
+    blob.write_bytes(data)
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        with pytest.raises(FormatError):
+            await accessor.read(NarOffset(0), len(member.nar))
+        began = trio.current_time()
+        bad = 0
+        for start in range(0, len(member.nar), 4096):
+            length = min(4096, len(member.nar) - start)
+            try:
+                assert await accessor.read(NarOffset(start), length) == member.nar[start : start + length]
+            except FormatError:
+                bad += length
+        assert 0 < bad <= 2 * 65_536
+        assert trio.current_time() == began
+        assert store.statistics().counters.passes_begun == 1
+        data[len(data) // 2] ^= 1
+        blob.write_bytes(data)
+        mock_clock.jump(2)
+        assert await accessor.read(NarOffset(0), len(member.nar)) == member.nar
 
 
 async def test_a_solid_blob_shows_its_tree_from_the_index_and_is_read_in_one_pass(house: House, server: Server) -> None:

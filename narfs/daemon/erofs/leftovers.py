@@ -1,9 +1,9 @@
 """Pages of a slab: EROFS has copied what it wanted into the pages of its files, and never asks for them again.
 
 The mount option ``directio`` would leave none, but then each file is a read of its own: 12 k small files, cold, are
-0.98 s and 12 000 reads instead of 0.37 s and 749. So they are dropped behind the reading, which costs nothing that could
-be measured. What the kernel has read ahead and nobody has taken yet goes, too: up to 128 KiB for each reader and turn,
-which come again from the cache.
+0.98 s and 12 000 reads instead of 0.37 s and 749. So they are dropped behind the reading, which costs nothing that
+could be measured. What the kernel has read ahead and nobody has taken yet goes, too: up to 128 KiB for each reader and
+turn, which come again from the cache.
 """
 
 from __future__ import annotations

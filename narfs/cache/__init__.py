@@ -12,6 +12,7 @@ key            under which key a NAR is kept
 layout         how one NAR is cut into chunks and segments, and the header of the presence map; pure
 nar_file       NarFile: contents and presence map of one NAR on disk; blocking
 lots           Lots: gives each NAR its place in EROFS images and slabs
+profiles       Profiles: what programs read; the one module that other processes may use, too
 parts          Parts: ready parts of EROFS images, beside the NARs they describe
 catalog        Catalog: sizes, recency, narinfos, roots and lots, in memory and written in batches
 catalog_file   CatalogFile: the same on disk, in SQLite
@@ -30,6 +31,7 @@ On disk (0700)::
                           .map    one byte per chunk: present or not
                           .index  NarIndex; written last. Without it the NAR is not in the cache
                           .part   its part of EROFS images, of the tree in the index; with a crc32
+    profile/NAME.profile          what programs read, as formats/profile_object.py writes it
     scratch/                      drafts, and what is on its way out; emptied when the cache is opened
 
 Why no wrong byte comes out of it, whatever happens:

@@ -40,8 +40,9 @@ class Places:
         self.catalog = directory / "catalog.sqlite"
         self.nars = directory / "nar"
         self.scratch = directory / "scratch"
+        self.profiles = directory / "profile"
         catalogs = (self.catalog.name + suffix for suffix in ("", "-wal", "-shm", "-journal", ".damaged"))
-        self.known = {self.lock.name, self.nars.name, self.scratch.name, *catalogs}
+        self.known = {self.lock.name, self.nars.name, self.scratch.name, self.profiles.name, *catalogs}
         """What may be in the directory."""
         self._numbers = count()
 

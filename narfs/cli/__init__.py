@@ -7,6 +7,7 @@ mount      mount, umount
 fstab      mount.narfs, which mount(8) starts
 run        run
 inspect    ls, cat, info
+profile    profile
 status     status
 cache      cache
 push       push

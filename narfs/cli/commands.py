@@ -28,6 +28,7 @@ COMMANDS = {
     "info": ("inspect", "Say what the stores know of a path, and who signed it."),
     "daemon": ("daemon", "Serve many views from one process."),
     "view": ("daemon", "Make, list and remove the views of the daemon."),
+    "profile": ("profile", "Look at what views have learned to bring before a program asks; exchange it."),
     "status": ("status", "Say what the mounts fetched, served and verified."),
     "cache": ("cache", "Verify what is kept on disk, and make it smaller."),
     "push": ("push", "Bring files or Nix store paths into a store."),

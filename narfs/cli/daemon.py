@@ -72,6 +72,8 @@ _OWN = (
     "bandwidth",
     "bandwidth-share",
     "frontend",
+    "profile",
+    "profile-store",
 )
 
 

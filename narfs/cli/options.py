@@ -86,6 +86,12 @@ _SETTINGS = {
     "bandwidth-share": click.option(
         "--bandwidth-share", metavar="N", help="Its weight where views share the daemon's bandwidth. [default: 1]"
     ),
+    "profile": lambda command: click.option(
+        "--profile", metavar="NAME", help="Learn from and for this profile. [default: called like what is shown]"
+    )(click.option("--no-profile", is_flag=True, help="Learn nothing of what is read, and bring nothing.")(command)),
+    "profile-store": click.option(
+        "--profile-store", metavar="URL", help="A store that is asked for profiles nobody has learned here."
+    ),
     "read-deadline": click.option(
         "--read-deadline", metavar="SECONDS", help="How long a program waits for one read at most. [default: 120]"
     ),
@@ -111,7 +117,7 @@ READING = (
     "keep-free",
 )
 """Keys of a command that reads contents, and keeps them."""
-SERVING = (*READING, "bandwidth", "read-deadline")
+SERVING = (*READING, "bandwidth", "read-deadline", "profile", "profile-store")
 """Keys of a command that mounts."""
 
 
@@ -122,6 +128,8 @@ def settings(*keys: str, file: bool = True) -> Callable[[Callable[..., Any]], Ca
         @functools.wraps(command)
         def collected(*args: Any, config_file: Path | None = None, **parameters: Any) -> Any:
             given = {key: parameters.pop(key.replace("-", "_")) for key in keys}
+            if parameters.pop("no_profile", False):
+                given["profile"] = "none"
             given = {key: value for key, value in given.items() if value not in (None, ())}
             return command(*args, request=ConfigRequest(given, config_file), **parameters)
 

@@ -12,9 +12,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from narfs.daemon.profiles.naming import AUTO
 from narfs.daemon.sizes import Size
 from narfs.engine.trust import Verify
 from narfs.errors import NarfsError, UsageError
+from narfs.formats.profile import checked_profile_name
 from narfs.formats.signature import CACHE_NIXOS_ORG_KEY, PublicKeys
 from narfs.lake.settings import LakeSettings
 from narfs.lake.store_url import StoreUrl
@@ -67,13 +69,17 @@ class Config:
     """What may be fetched for one View, or one process that has none; None: as much as is wanted."""
     bandwidth: Size | None = None
     """Bytes a second: of the process, and of a View that says so itself."""
+    profile: str = AUTO
+    """Under which name a View learns what is read of it: ``auto`` finds one, ``none`` learns nothing."""
+    profile_store: str | None = None
+    """A lake that is asked for profiles of which none is kept here."""
     bandwidth_share: int = 1
     """What a View gets of the process's bandwidth, in relation to others that want it at the same time."""
 
     @property
     def of_all(self) -> Config:
         """It without what concerns one View alone."""
-        return replace(self, frontend=Frontend.AUTO, fetch_bytes=None, bandwidth=None, bandwidth_share=1)
+        return replace(self, frontend=Frontend.AUTO, fetch_bytes=None, bandwidth=None, bandwidth_share=1, profile=AUTO)
 
     @property
     def lake_settings(self) -> LakeSettings:
@@ -157,6 +163,16 @@ def _bytes(value: object) -> Size:
     return size
 
 
+def _profile(value: object) -> str:
+    return checked_profile_name(_text(value))
+
+
+def _store(value: object) -> str:
+    store = _text(value)
+    StoreUrl.parse(store)
+    return store
+
+
 def _share(value: object) -> int:
     text = str(value)
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1000):
@@ -192,6 +208,8 @@ KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "ssl-cert-file": ("ssl_cert_file", _path),
     "fetch-bytes": ("fetch_bytes", _bytes),
     "bandwidth": ("bandwidth", _bytes),
+    "profile": ("profile", _profile),
+    "profile-store": ("profile_store", _store),
     "bandwidth-share": ("bandwidth_share", _share),
 }
 """Every key: the field it sets and the reader of its value, which raises ValueError saying what it expected."""

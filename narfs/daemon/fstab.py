@@ -21,11 +21,11 @@ _NO_STORE: Final = frozenset({"none", "narfs"})
 _WITH_VALUE: Final = frozenset(
     {
         *("config", "store", "index-store", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline"),
-        *("cache-dir", "cache-size", "keep-free", "bandwidth"),
+        *("cache-dir", "cache-size", "keep-free", "bandwidth", "profile", "profile-store"),
         *("path", "closure", "allow", "paths-from", "frontend", "nix-socket"),
     }
 )
-_ALONE: Final = frozenset({"allow-missing"})
+_ALONE: Final = frozenset({"allow-missing", "no-profile"})
 _LISTS: Final = frozenset({"trusted-public-keys", "trusted-index-keys"})
 """Those that ``narfs mount`` takes once, as a list with spaces; a word that comes twice adds to it."""
 _KERNELS: Final = frozenset({"allow_other", "nonempty"})

@@ -27,6 +27,7 @@ from narfs.daemon.erofs.homes import make_home
 from narfs.daemon.erofs.images import Images
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
+from narfs.daemon.profiles.learner import learner_of, learning
 from narfs.daemon.registering import registration_aside
 from narfs.daemon.session import open_session
 from narfs.errors import UsageError
@@ -160,12 +161,13 @@ async def serve(task: Task, announcer: Announcer) -> None:
                     read_deadline_s=task.config.read_deadline_s,
                     root_deadline_s=task.config.root_lookup_deadline_s,
                 )
-                if images is None:
-                    # Files of root's, or the mounting user's where the kernel would not let root's be seen.
-                    stage = Stage(scene, owner=(os.geteuid(), os.getegid()))
-                    await serve_mount(stage, task.mountpoint, options=task.options, on_ready=ready)
-                else:
-                    await serve_alone(scene, images, session.household, task.mountpoint, on_ready=ready)
+                async with learning(learner_of(session, task.config, scene, accessors or (), members or ())):
+                    if images is None:
+                        # Files of root's, or the mounting user's where the kernel would not let root's be seen.
+                        stage = Stage(scene, owner=(os.geteuid(), os.getegid()))
+                        await serve_mount(stage, task.mountpoint, options=task.options, on_ready=ready)
+                    else:
+                        await serve_alone(scene, images, session.household, task.mountpoint, on_ready=ready)
         nursery.cancel_scope.cancel()
     log.info("%s: unmounted", task.label)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from narfs.engine.store import Store
     from narfs.engine.workers import Workers
     from narfs.formats.store_path import StorePath
+    from narfs.lake.binary_cache import BinaryCache
     from narfs.lake.upstreams import Upstreams
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class Session:
     household: Household
     lakes: Upstreams
     index_lakes: Upstreams
+    profile_store: BinaryCache | None
     store: Store
 
     @property
@@ -142,6 +144,7 @@ async def open_session_in(
     async with (
         open_lakes(config.store, settings, domains.domains) as lakes,
         open_lakes(config.index_stores, settings) as index_lakes,
+        open_lakes([config.profile_store] if config.profile_store else [], settings) as profile_lakes,
         open_store(
             lakes,
             household.cache,
@@ -153,7 +156,14 @@ async def open_session_in(
     ):
         if identities(config) != domains.identities:  # a netrc file was written between two looks at it
             raise Unavailable("the credentials of the stores changed while they were opened; try again")
-        yield Session(config, domains, household, lakes, index_lakes, store)
+        yield Session(config, domains, household, lakes, index_lakes, _known(profile_lakes, lakes), store)
+
+
+def _known(wanted: Upstreams, lakes: Upstreams) -> BinaryCache | None:
+    """Give the one wanted lake, if there is one: as it is open already, if it is, for then it has introduced itself."""
+    for lake in wanted.lakes:
+        return next((one for one in lakes.lakes if one.url == lake.url), lake)
+    return None
 
 
 @asynccontextmanager

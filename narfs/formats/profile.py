@@ -161,9 +161,14 @@ def bounded(reads: Iterable[Read]) -> tuple[Read, ...]:
     return tuple(chosen)
 
 
+def is_profile_name(name: str) -> bool:
+    """Say whether a profile can have that name. It is a file's name, and part of a statement."""
+    return _PROFILE_NAME.fullmatch(name) is not None
+
+
 def checked_profile_name(name: str) -> str:
-    """Give the name of a profile back; UsageError if it is none. It is a file's name, and part of a statement."""
-    if not _PROFILE_NAME.fullmatch(name):
+    """Give the name of a profile back; UsageError if it is none."""
+    if not is_profile_name(name):
         raise UsageError(
             f"profile name {quote(name)}: expected 1 to 128 letters, digits and ._+?=-, not beginning with a mark"
         )

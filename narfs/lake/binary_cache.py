@@ -11,6 +11,7 @@ import trio
 from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, OverQuota, TooSlow, Unavailable, UsageError
 from narfs.formats.cache_info import DEFAULT_PRIORITY, MAX_CACHE_INFO_BYTES, CacheInfo
 from narfs.formats.narinfo import MAX_NARINFO_BYTES, NarInfo
+from narfs.formats.profile_object import MAX_PROFILE_BYTES, object_name
 from narfs.formats.seal import MAX_INDEX_BYTES
 from narfs.formats.store_path import HASH_PART, STORE_DIR
 from narfs.lake.account import paid, paid_stream
@@ -113,6 +114,11 @@ class BinaryCache:
         """Read exactly ``length`` bytes of a sealed index."""
         return await paid(self._transport.read_range(self.url.name_of(name), BlobOffset(start), length))
 
+    async def profile(self, name: str) -> bytes:
+        """Read the object of the profile of that name as it is; NotFound."""
+        await self.info()
+        return await paid(self._transport.get(object_name(name), max_bytes=MAX_PROFILE_BYTES))
+
     @asynccontextmanager
     async def open_blob(
         self, narinfo: NarInfo, start: BlobOffset = FROM_THE_START
@@ -169,6 +175,10 @@ class BinaryCache:
     async def put_sealed_index(self, narinfo: NarInfo, data: bytes) -> None:
         """Write a sealed index under the name that the narinfo will tell: after the blob, before the narinfo."""
         await self._put(self.url.name_of(narinfo.index_name or ""), data)
+
+    async def put_profile(self, name: str, data: bytes) -> None:
+        """Write the object of the profile of that name, in place of the one before."""
+        await self._put(object_name(name), data)
 
     def parts(self, narinfo: NarInfo, listing: bytes, index: bytes | None, blob: bytes | None) -> dict[str, bytes]:
         """Name what a narinfo tells of, as far as it is given, for ``put_parts``."""

@@ -78,11 +78,16 @@ class Reads:
         """What was asked for in all."""
         return sum(path.asked_bytes for path in self._paths.values())
 
-    def first_reads(self) -> Iterator[FirstRead]:
+    @property
+    def notes(self) -> int:
+        """How many notes of first reads there are; ``first_reads`` begins behind as many as it is told."""
+        return len(self._order[0])
+
+    def first_reads(self, start: int = 0) -> Iterator[FirstRead]:
         """Give all first reads up to now, in order; 1 µs for each, and more may be noted meanwhile."""
         paths = list(self._paths.values())
         times, places, firsts, whats = self._order
-        for each in range(len(times)):
+        for each in range(start, len(times)):
             path, what = paths[places[each]], whats[each]
             if what & 3 == NODES:
                 for node, size in path.contents(range(firsts[each], firsts[each] + (what >> 2))):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from narfs.daemon import control
 from narfs.daemon.directories import runtime_directory
+from narfs.daemon.profiles.naming import name_of_builds
 from narfs.daemon.readiness import READY_DEADLINE_S
 from narfs.daemon.selection import PathName
 from narfs.daemon.views.inputs import inputs_of
@@ -33,6 +34,7 @@ def create(
     environ: Mapping[str, str],
 ) -> dict[str, Any]:
     """Have a View made and give its facts; ``drvs`` add the closures of what building them starts from."""
+    drvs = list(drvs)
     roots = tuple(PathName(path.hash_part, path) for drv in drvs for path in inputs_of(drv))
     if roots:
         selection = replace(selection, closed=True, closures=(*selection.closures, *roots))
@@ -42,6 +44,7 @@ def create(
         at=None if at is None else at.absolute(),
         nix_socket=None if nix_socket is None else nix_socket.absolute(),
         settings=settings,
+        profile=name_of_builds(drv.resolve().name for drv in drvs),
         owner_pid=owner_pid,
         lease_s=lease_s,
     )

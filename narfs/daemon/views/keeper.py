@@ -25,6 +25,7 @@ from narfs.daemon.directories import private_directory
 from narfs.daemon.erofs.frontend import Choice, choose
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
+from narfs.daemon.profiles.learner import learner_of
 from narfs.daemon.views import place
 from narfs.daemon.views.owner import Owner
 from narfs.daemon.views.report import report
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from narfs.daemon.config import Config
     from narfs.daemon.erofs.images import Images
     from narfs.daemon.known_paths import KnownPaths
+    from narfs.daemon.profiles.learner import Learner
     from narfs.daemon.session import Session
     from narfs.daemon.views.report import Report
     from narfs.daemon.views.sessions import Sessions
@@ -63,12 +65,14 @@ class KeptView:
     owner: Owner
     known: KnownPaths
     choice: Choice
+    learner: Learner | None = None
     bound: Path | None = None
     """Where it is mounted."""
     created: float = field(default_factory=time.time)
     removing: trio.Lock = field(default_factory=trio.Lock)
     running: trio.CancelScope = field(default_factory=trio.CancelScope)
     answering: trio.CancelScope = field(default_factory=trio.CancelScope)
+    teaching: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def facts(self) -> dict[str, object]:
         """Say what it is, for people and programs."""
@@ -160,6 +164,7 @@ class Views:
         told = report(kept.scene, kept.account)
         (self._state / f"{name}.json").unlink(missing_ok=True)
         kept.running.cancel()
+        await self._learn(kept)
         await self._put_away(kept)
         log.info("view %s: removed; read %d bytes of %d paths", name, told.read_bytes, told.read_paths)
         return told
@@ -201,6 +206,7 @@ class Views:
                 except NarfsError as error:
                     log.warning("view %s: %s", kept.spec.name, error)
             kept.running.cancel()
+            await self._learn(kept)
 
     async def _make(self, spec: ViewSpec) -> KeptView:
         spec = spec.with_owner_known()
@@ -214,10 +220,12 @@ class Views:
             own = config.bandwidth if "bandwidth" in spec.settings else None
             account = session.household.account(f"view {spec.name}", config, bandwidth=own)
             with account.paying():
-                scene, known, choice = await self._scene(spec, config, session, account)
+                scene, known, choice, learner = await self._scene(spec, config, session, account)
             self._stage.show(spec.name.encode(), scene)
             undo.push_async_callback(self._stage.remove, spec.name.encode())
-            kept = KeptView(spec, scene, session, account, self._home / spec.name, owner, known, choice)
+            kept = KeptView(spec, scene, session, account, self._home / spec.name, owner, known, choice, learner)
+            undo.callback(kept.teaching.cancel)
+            self._nursery.start_soon(self._teach, kept)
             if choice.frontend is Frontend.EROFS:
                 await self._show_by_erofs(kept, wanted=config.frontend is Frontend.EROFS)
             if kept.bound is None and spec.at is not None:
@@ -247,11 +255,12 @@ class Views:
 
     async def _scene(
         self, spec: ViewSpec, config: Config, session: Session, account: Account
-    ) -> tuple[Scene, KnownPaths, Choice]:
+    ) -> tuple[Scene, KnownPaths, Choice, Learner | None]:
         known: KnownPaths = OpenSet(session.store)
         if not spec.selection.closed:
             choice = await choose(config, None, self._images)
             view = View.beside_others(self._stage.inodes, closed=False)
+            members, accessors = [], []
         else:
             members = await session.members(spec.selection, unseal=True)
             accessors = await session.accessors(members)
@@ -266,7 +275,8 @@ class Views:
             payer=account,
         )
         await scene.roots.learn_all()
-        return scene, known, choice
+        learner = learner_of(session, config, scene, accessors, members, name=spec.profile)
+        return scene, known, choice, learner
 
     async def _take_off(self, spec: ViewSpec, bound: Path, *, lazily: bool) -> None:
         await place.unbind(bound, lazily=lazily)
@@ -281,6 +291,19 @@ class Views:
             async with serving_nix(kept.spec.nix_socket, kept.known, shared=shared):
                 task_status.started()
                 await trio.sleep_forever()
+
+    async def _teach(self, kept: KeptView) -> None:
+        """Bring what is going to be read, as far as that is known."""
+        if kept.learner is not None:
+            with kept.teaching, kept.account.paying():
+                await kept.learner.teach()
+
+    @staticmethod
+    async def _learn(kept: KeptView) -> None:
+        """Keep what was read, for the next one."""
+        kept.teaching.cancel()
+        if kept.learner is not None:
+            await kept.learner.learn()
 
     async def _run(self, kept: KeptView) -> None:
         """Do what a View needs while it is there; end it with its owner."""

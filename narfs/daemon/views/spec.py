@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from narfs.daemon.config import with_settings
 from narfs.daemon.selection import PathName, Selection
 from narfs.errors import UsageError
+from narfs.formats.profile import checked_profile_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +38,8 @@ OWN_SETTINGS: Final = frozenset(
         "fetch-bytes",
         "bandwidth",
         "bandwidth-share",
+        "profile",
+        "profile-store",
     }
 )
 """Keys of the configuration that a View may have for itself; the cache is everybody's."""
@@ -52,6 +55,8 @@ class ViewSpec:
     nix_socket: Path | None = None
     """Where Nix may ask what is known of its paths."""
     settings: Mapping[str, object] = field(default_factory=dict)
+    profile: str | None = None
+    """Under which name what is read of it is kept, if its settings do not say; None: its paths tell."""
     owner_pid: int | None = None
     """The View ends with this process."""
     owner_started: int | None = None
@@ -64,7 +69,7 @@ class ViewSpec:
         """Read what a client said, or what was kept; UsageError says which member is impossible."""
         if not isinstance(told, dict):
             raise UsageError("view: expected an object")
-        unknown = told.keys() - {"name", "paths", "closures", "closed", "allow_missing", "settings", *_PLACES, *_ENDS}
+        unknown = told.keys() - _MEMBERS
         if unknown:
             raise UsageError(f"view: unknown member {min(unknown)!r}")
         name = checked_name(told.get("name"))
@@ -83,6 +88,7 @@ class ViewSpec:
             at=_place(told, "at"),
             nix_socket=_place(told, "nix_socket"),
             settings=_settings(told.get("settings", {})),
+            profile=_profile(told.get("profile")),
             owner_pid=_positive(told, "owner_pid", int),
             owner_started=_positive(told, "owner_started", int),
             lease_s=_positive(told, "lease_s", float),
@@ -100,6 +106,7 @@ class ViewSpec:
             "at": None if self.at is None else str(self.at),
             "nix_socket": None if self.nix_socket is None else str(self.nix_socket),
             "settings": dict(self.settings),
+            "profile": self.profile,
             "owner_pid": self.owner_pid,
             "owner_started": self.owner_started,
             "lease_s": self.lease_s,
@@ -128,6 +135,7 @@ def started(pid: int) -> int | None:
 
 _PLACES: Final = ("at", "nix_socket")
 _ENDS: Final = ("owner_pid", "owner_started", "lease_s")
+_MEMBERS: Final = {"name", "paths", "closures", "closed", "allow_missing", "settings", "profile", *_PLACES, *_ENDS}
 
 
 def checked_name(name: object) -> str:
@@ -151,6 +159,14 @@ def _place(told: Mapping[str, Any], member: str) -> Path | None:
     if not isinstance(place, str) or not place.startswith("/") or "\0" in place:
         raise UsageError(f"view: {member}: expected an absolute path")
     return Path(place)
+
+
+def _profile(told: object) -> str | None:
+    if told is None:
+        return None
+    if not isinstance(told, str):
+        raise UsageError("view: profile: expected a name")
+    return checked_profile_name(told)
 
 
 def _settings(told: object) -> Mapping[str, object]:

@@ -3,4 +3,7 @@
 pace       Pace: what one lake was seen to deliver, and how much in flight fills the way to it; no clock
 governor   Governor: when work that nobody waits for may begin; one for the whole process
 bringing   bring: named parts of NARs into the cache, in order, within an Allowance
+learning   what is kept of a profile after one more run; pure
+matching   what a profile names, found among the paths of a View; pure
+replay     Replay: a profile brought for one View, until it is wrong
 """

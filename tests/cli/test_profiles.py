@@ -1,0 +1,202 @@
+"""What one run reads is brought for the next, with ``narfs profile`` to look at it and to pass it on."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+from urllib.request import urlopen
+
+import pytest
+
+from narfs.formats.profile_object import object_name, read_profile
+from narfs.formats.signature import PublicKeys
+from tests.cli.program import REPOSITORY, needs_fuse
+from tests.support.lakes import Lake
+from tests.support.sealing import add_sealed
+from tests.support.trees import File
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.cli.program import Program
+    from tests.support.lakes import Member
+    from tests.support.trees import Tree
+
+pytestmark = [pytest.mark.mount, needs_fuse]
+
+FILES = 40
+READ = list(range(0, FILES, 2))
+FILE_BYTES = 150_000
+NEEDED = len(READ) * FILE_BYTES
+RTT_S = 0.02
+
+
+def tree(seed: int = 0) -> Tree:
+    """Make files that are read, and others between them; ``seed`` changes what is in them."""
+    numbers = random.Random(seed)  # noqa: S311
+    return {b"share": {b"%02d" % each: File(numbers.randbytes(FILE_BYTES)) for each in range(FILES)}}
+
+
+class Far:
+    """A sealed lake behind a slow line, and what it was asked."""
+
+    def __init__(self, program: Program, lake: Lake, url: str) -> None:
+        self.program = program
+        self.lake = lake
+        self.url = url
+        self.options = ["--trusted-index-keys", lake.trusted_public_keys]
+        program.stores = ["--store", url, "--trusted-public-keys", lake.trusted_public_keys]
+
+    def add(self, name: str, seed: int = 0) -> Member:
+        return add_sealed(self.lake, name, tree(seed), self.lake.secret_key)
+
+    def asked(self) -> tuple[int, int]:
+        """Give requests and bytes up to now."""
+        with urlopen(f"{self.url}/.statistics") as answer:  # noqa: S310 - our own
+            told = json.load(answer)
+        return told["requests_total"], told["sent_bytes_total"]
+
+    def quiet(self) -> tuple[int, int]:
+        """Wait until nothing more is asked for, and give what was."""
+        before, now = (-1, -1), self.asked()
+        while now != before:
+            time.sleep(10 * RTT_S)
+            before, now = now, self.asked()
+        return now
+
+    def forget(self) -> None:
+        """Empty the cache, but for profiles."""
+        for place in (self.program.home / "cache_home/narfs").iterdir():
+            if place.name != "profile":
+                shutil.rmtree(place) if place.is_dir() else place.unlink()
+
+
+@pytest.fixture
+def far(program: Program) -> Iterator[Far]:
+    lake = Lake(program.home / "far")
+    server = subprocess.Popen(
+        (sys.executable, "-m", "tests.support.server", lake.directory, "--rtt-ms", str(RTT_S * 1000), "--mbit", "1000"),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with server:
+        assert server.stdout is not None
+        try:
+            yield Far(program, lake, server.stdout.readline().strip())
+        finally:
+            server.kill()
+
+
+def read_some(place: Path) -> float:
+    """Read as a program does, one file after the other; give the seconds."""
+    begun = time.perf_counter()
+    for each in READ:
+        assert len((place / "share" / f"{each:02}").read_bytes()) == FILE_BYTES
+    return time.perf_counter() - begun
+
+
+def learn(far: Far, name: str = "app-1.0") -> Member:
+    """Run once, with an empty cache, and empty it again."""
+    app = far.add(name)
+    with far.program.mounted(*far.options, "--closure", app.path.path) as place:
+        assert read_some(far.program.at(place, app)) > len(READ) * RTT_S
+    far.forget()
+    return app
+
+
+def test_the_second_start_comes_as_one_stream(far: Far) -> None:
+    program = far.program
+    app = learn(far)
+    assert [one["name"] for one in json.loads(program.output("profile", "list", "--json"))] == ["app"]
+    shown = json.loads(program.output("profile", "show", "app", "--json"))
+    assert [read["file"] for read in shown["reads"]] == [f"share/{each:02}" for each in READ]
+    before = far.asked()
+    with program.mounted(*far.options, "--closure", app.path.path) as place:
+        after = far.quiet()
+        assert NEEDED < after[1] - before[1] < NEEDED * 1.2
+        assert read_some(program.at(place, app)) < len(READ) * RTT_S / 2
+        assert far.asked()[0] == after[0]
+
+
+def test_changed_hashes_and_versions_do_not_matter(far: Far) -> None:
+    learn(far)
+    newer = far.add("app-1.1", seed=1)
+    with far.program.mounted(*far.options, "--closure", newer.path.path) as place:
+        before = far.quiet()
+        read_some(far.program.at(place, newer))
+        assert far.asked()[0] == before[0]
+
+
+def test_no_profile_learns_nothing_and_brings_nothing(far: Far) -> None:
+    app = far.add("app")
+    with far.program.mounted(*far.options, "--no-profile", "--closure", app.path.path) as place:
+        read_some(far.program.at(place, app))
+    assert far.program.output("profile", "list") == b""
+
+
+def test_a_name_may_be_given_and_an_open_view_has_none(far: Far) -> None:
+    app = far.add("app")
+    with far.program.mounted(*far.options, "--profile", "mine", "--closure", app.path.path) as place:
+        read_some(far.program.at(place, app))
+    assert far.program.output("profile", "list").endswith(b"\tmine\n")
+    code, _, said = far.program.run("mount", *far.program.stores, "--profile", "mine", str(far.program.home / "mnt"))
+    assert (code, "an open view learns nothing" in said) == (2, True)
+
+
+def test_a_fleet_learns_from_a_lake(far: Far) -> None:
+    program, key_file = far.program, far.program.home / "index.sec"
+    app = learn(far)
+    key_file.write_text(far.lake.secret_key.to_text())
+    program.output("profile", "push", "app", "--to", f"file://{far.lake.directory}", "--secret-key-file", str(key_file))
+    pushed = (far.lake.directory / object_name("app")).read_bytes()
+    read_profile(pushed, "app", PublicKeys((far.lake.secret_key.public,)))
+    program.output("profile", "remove", "app")
+    with program.mounted(*far.options, "--profile-store", far.url, "--closure", app.path.path) as place:
+        before = far.quiet()
+        read_some(program.at(place, app))
+        assert far.asked()[0] == before[0]
+    assert program.output("profile", "list").endswith(b"\tapp\n")
+
+
+def test_a_profile_that_nobody_trusted_signed_brings_nothing(far: Far) -> None:
+    program = far.program
+    app = learn(far)
+    program.output("profile", "push", "app", "--to", f"file://{far.lake.directory}")
+    program.output("profile", "remove", "app")
+    store = ("--profile-store", far.url, "--closure", app.path.path)
+    before = far.asked()
+    with program.mounted(*far.options, *store):
+        after = far.quiet()
+    assert after[1] - before[1] < NEEDED / 10
+    with program.mounted(*far.options, *store[:1], f"{far.url}?trusted=1", *store[2:]):
+        assert far.quiet()[1] - after[1] > NEEDED
+
+
+def test_a_profile_is_exported_and_imported(far: Far) -> None:
+    program = far.program
+    learn(far)
+    exported = program.output("profile", "export", "app")
+    program.output("profile", "remove", "app")
+    assert program.output("profile", "import", "-", "--name", "other", given=exported) == b"other\n"
+    assert program.output("profile", "import", "-", given=exported) == b"app\n"
+    assert program.output("profile", "show", "other") == program.output("profile", "show", "app")
+    code, _, said = program.run("profile", "import", "-", given=exported[:-1])
+    assert (code, said.count("\n")) == (1, 1)
+    assert program.run("profile", "show", "gone")[0] == 1
+
+
+def test_a_damaged_profile_is_learned_anew(far: Far) -> None:
+    program = far.program
+    app = learn(far)
+    file = program.home / "cache_home/narfs/profile/app.profile"
+    file.write_bytes(b"\0" * 100)
+    with program.mounted(*far.options, "--closure", app.path.path) as place:
+        read_some(program.at(place, app))
+    assert len(json.loads(program.output("profile", "show", "app", "--json"))["reads"]) == len(READ)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.nix.newer import each_nix
-from tests.nix.workers import NUMBERS, Inputs, Served, Worker, wait_for
+from tests.nix.workers import NUMBERS, SANDBOX_PATHS, Inputs, Served, Worker, wait_for
 from tests.nix.world import World
 
 if TYPE_CHECKING:
@@ -59,6 +59,26 @@ def test_a_job_is_built_on_a_view_and_pushed_and_nothing_is_left(
         references = other.run("nix-store", "--query", "--references", built).split()
         assert references == [inputs.paths["library"]]
         assert other.run("sh", "-c", f"cat {built}/sum; cksum < {built}/library").startswith("1 ")
+
+
+@pytest.mark.parametrize("frontend", ["tree", "erofs"])
+@pytest.mark.parametrize(
+    ("machine", "local_overlay"),
+    [("own", False), ("newer", True)],
+    indirect=["machine"],
+    ids=["registration", "local-overlay"],
+)
+def test_a_build_in_the_sandbox_sees_its_inputs_and_nothing_else(
+    machine: World, inputs: Inputs, lake: Served, frontend: str, *, local_overlay: bool
+) -> None:
+    worker = Worker(machine, lake, inputs, "--frontend", frontend, sandbox=True, local_overlay=local_overlay)
+    with worker.serving():
+        built = worker.finish(worker.start(worker.derivation("looking"), "one"))
+    upper = worker.home / "one/nix/upper" / built.rpartition("/")[2]
+    of_nix = {"build", "dev", "etc", "nix", "proc", "tmp"}
+    assert set((upper / "root").read_text().split()) == of_nix | {path[1:] for path in SANDBOX_PATHS}
+    seen = {path.rpartition("/")[2] for name, path in inputs.paths.items() if name in ("compiler", "library")}
+    assert set((upper / "store").read_text().split()) - {built.rpartition("/")[2]} == seen
 
 
 def test_eight_builds_at_once_fetch_what_one_does(inputs: Inputs, lake: Served, worker: Worker) -> None:

@@ -43,6 +43,14 @@ in rec {
     '';
   }) numbers);
 
+  # What a build sees of the machine, and that it can read its inputs.
+  looking = make "looking" ''
+    mkdir $out
+    ls / > $out/root
+    ls /nix/store > $out/store
+    ${compiler}/bin/compile > $out/sum
+  '';
+
   inputs = make "inputs" "echo ${compiler} ${library} ${unread} > $out";
 
   # A job that does not end by itself, once it has begun.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 JOBS = Path(__file__).with_name("worker.nix")
 NUMBERS = range(1, 9)
 """Of the jobs."""
+SANDBOX_PATHS = ("/bin", "/lib", "/lib64", "/usr")
+"""Where the machine's shell is, of which the jobs are made."""
 _DOCUMENT = Path(__file__).parents[2] / "docs/build-worker.md"
 _DEADLINE_S = 120
 
@@ -85,7 +87,13 @@ class Worker:
     """A machine that builds derivations whose inputs it does not have."""
 
     def __init__(
-        self, machine: World, lake: Served, inputs: Inputs, *options: str, local_overlay: bool = False
+        self,
+        machine: World,
+        lake: Served,
+        inputs: Inputs,
+        *options: str,
+        local_overlay: bool = False,
+        sandbox: bool = False,
     ) -> None:
         self.machine = machine
         self.home = machine.directory / "worker"
@@ -96,9 +104,12 @@ class Worker:
         programs = Path(machine.narfs).parent
         path = f"{machine.environment['PATH']}:{programs}"
         self._surroundings = [f"LAKE={lake.url}", f"KEY_FILE={inputs.secret_key}", f"PATH={path}"]
+        config = machine.environment["NIX_CONFIG"]
         if local_overlay:
-            config = machine.environment["NIX_CONFIG"]
-            self._surroundings.append(f"NIX_CONFIG={config}extra-experimental-features = local-overlay-store\n")
+            config += "extra-experimental-features = local-overlay-store\n"
+        if sandbox:
+            config += f"sandbox = true\nsandbox-fallback = false\nsandbox-paths = {' '.join(SANDBOX_PATHS)}\n"
+        self._surroundings.append(f"NIX_CONFIG={config}")
         self._state = [f"XDG_CACHE_HOME={self.home}/cache", f"XDG_STATE_HOME={self.home}/state"]
         keys = ("--trusted-public-keys", inputs.key, "--trusted-index-keys", inputs.key)
         self._daemon = (machine.narfs, "daemon", "--store", lake.url, *keys, *options)

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from tests.nix.world import HERE, NIX_CONFIG
+from tests.nix.world import FRONTENDS, HERE, NIX_CONFIG, VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,12 +48,13 @@ class Worker:
         return self.machine.run("find", "/nix/upper", "-type", "c")
 
 
-@pytest.fixture(params=["tree", "erofs"])
+@pytest.fixture(params=["tree", "erofs", "daemon erofs"])
 def worker(lakes: Lakes, machine: World, request: pytest.FixtureRequest) -> Iterator[Worker]:
     lake = f"file://{lakes.lake('zstd')}"
-    options = ("--closure", lakes.all, "--nix-socket", SOCKET, "--frontend", request.param)
-    with machine.mounted(lake, lakes.key, *options) as mountpoint:
-        upper = ("--mount", mountpoint, "--upper", "/nix/upper", "--no-registration")
+    options, by = ("--closure", lakes.all, "--nix-socket", SOCKET), request.param
+    with machine.mounted(lake, lakes.key, *options, by=by) as mountpoint:
+        lower = ("--mount", mountpoint) if by in FRONTENDS else ("--view", VIEW)
+        upper = (*lower, "--upper", "/nix/upper", "--no-registration")
         machine.run(machine.narfs, "overlay", "create", "/nix/store", *upper)
         # The newer Nix runs with a /usr of its own, and narfs with the machine's.
         remount = f"{' '.join(machine.enter)} {machine.narfs} overlay remount"

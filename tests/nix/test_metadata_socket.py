@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tests.nix.world import World
 
 pytestmark = each_nix
+"""The machine's own Nix asks ``narfs mount``, the newer one the daemon."""
 
 SOCKET = "/run/nix.sock"
 STORE = ("--store", f"unix://{SOCKET}")
@@ -24,13 +25,15 @@ STORE = ("--store", f"unix://{SOCKET}")
 @pytest.fixture
 def closed(lakes: Lakes, machine: World) -> Iterator[World]:
     lake = f"file://{lakes.lake('zstd')}"
-    with machine.mounted(lake, lakes.key, "--closure", lakes.all, "--nix-socket", SOCKET):
+    by = "daemon erofs" if machine.is_newer else "tree"
+    with machine.mounted(lake, lakes.key, "--closure", lakes.all, "--nix-socket", SOCKET, by=by):
         yield machine
 
 
 @pytest.fixture
 def opened(lakes: Lakes, machine: World) -> Iterator[World]:
-    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, "--nix-socket", SOCKET):
+    by = "daemon tree" if machine.is_newer else "tree"
+    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, "--nix-socket", SOCKET, by=by):
         yield machine
 
 

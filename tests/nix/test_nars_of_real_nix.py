@@ -8,6 +8,7 @@ import pytest
 
 from tests.nix.lakes import COMPRESSIONS
 from tests.nix.nginx import nginx
+from tests.nix.world import SHOWN_BY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +32,12 @@ def hashes_of(world: World, mountpoint: Path, paths: Iterable[str]) -> dict[str,
 def test_every_path_has_its_nar_hash_whatever_its_compression(lakes: Lakes, machine: World, compression: str) -> None:
     lake = f"file://{lakes.lake(compression)}"
     with machine.mounted(lake, lakes.key, "--closure", lakes.all) as mountpoint:
+        assert hashes_of(machine, mountpoint, lakes.nar_hashes) == lakes.nar_hashes
+
+
+@pytest.mark.parametrize("by", SHOWN_BY[1:])
+def test_the_same_whoever_shows_it(lakes: Lakes, machine: World, by: str) -> None:
+    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, "--closure", lakes.all, by=by) as mountpoint:
         assert hashes_of(machine, mountpoint, lakes.nar_hashes) == lakes.nar_hashes
 
 

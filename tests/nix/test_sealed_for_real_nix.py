@@ -44,7 +44,7 @@ def check(world: World, lakes: Lakes, lake: Path) -> None:
     with nginx(world.directory / "nginx", lake) as url:
         realise(world, lakes, url)
     options = ("--closure", lakes.all, "--trusted-index-keys", lakes.key)
-    with world.mounted(f"file://{lake}", lakes.key, *options) as mountpoint:
+    with world.mounted(f"file://{lake}", lakes.key, *options, by="erofs") as mountpoint:
         assert hashes_of(world, mountpoint, lakes.nar_hashes) == lakes.nar_hashes
         [told] = json.loads(world.run(world.narfs, "status", "--json", mountpoint))
         counters = told["engine"]["counters"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.nix.newer import each_nix
+from tests.nix.world import FRONTENDS, VIEW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,19 +18,20 @@ if TYPE_CHECKING:
 pytestmark = each_nix
 
 
-@pytest.fixture(params=["tree", "erofs"])
+@pytest.fixture(params=["tree", "erofs", "daemon erofs"])
 def store(lakes: Lakes, machine: World, request: pytest.FixtureRequest) -> Iterator[World]:
     """A machine whose store is an overlay on a closed View, and whose Nix database knows the closure."""
-    options = ("--closure", lakes.all, "--frontend", request.param)
-    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, *options) as mountpoint:
+    by: str = request.param
+    with machine.mounted(f"file://{lakes.lake('zstd')}", lakes.key, "--closure", lakes.all, by=by) as mountpoint:
         assert (
             machine.run("stat", "--file-system", "--format=%T", mountpoint).strip()
             in {
                 "tree": {"fuseblk", "fuse"},
                 "erofs": {"erofs", "UNKNOWN (0xe0f5e1e2)"},
-            }[request.param]
+            }[by.removeprefix("daemon ")]
         )
-        overlay = ("overlay", "create", "/nix/store", "--mount", mountpoint, "--upper", "/nix/upper", "--register")
+        lower = ("--mount", mountpoint) if by in FRONTENDS else ("--view", VIEW)
+        overlay = ("overlay", "create", "/nix/store", *lower, "--upper", "/nix/upper", "--register")
         assert machine.run(machine.narfs, *overlay) == ""
         yield machine
         machine.run(machine.narfs, "overlay", "remove", "/nix/store")

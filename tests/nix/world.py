@@ -25,6 +25,12 @@ experimental-features = nix-command
 """No sandbox: it would need a /bin/sh in the store; the namespace around it is sandbox enough."""
 
 
+FRONTENDS = ("tree", "erofs")
+SHOWN_BY = (*FRONTENDS, "daemon tree", "daemon erofs")
+"""``narfs mount`` with this frontend, or a view of ``narfs daemon``, whose name is VIEW."""
+VIEW = "shown"
+
+
 class World:
     """Commands run inside until it is closed. ``directory`` holds its /nix and all else that it leaves behind.
 
@@ -35,6 +41,7 @@ class World:
 
     def __init__(self, directory: Path, *, newer: bool = False) -> None:
         self.directory = directory
+        self.is_newer = newer
         (directory / "nix").mkdir(parents=True)
         (directory / "home").mkdir()
         (directory / "tmp").mkdir()
@@ -90,15 +97,41 @@ class World:
         return self.run("nix-build", HERE / "closure.nix", "-A", attribute, "--no-out-link").strip()
 
     @contextmanager
-    def mounted(self, lake: str, key: str, *options: str) -> Iterator[Path]:
-        """Mount a lake inside with a fresh cache."""
+    def mounted(self, lake: str, key: str, *options: str, by: str = "tree") -> Iterator[Path]:
+        """Show a lake inside with a fresh cache; ``by`` is one of SHOWN_BY."""
         mountpoint = self.directory / "mnt"
         cache = self.directory / "cache"
         mountpoint.mkdir(exist_ok=True)
-        store = ("--store", lake, "--trusted-public-keys", key, "--cache-dir", cache)
-        self.run(self.narfs, "mount", *store, *options, mountpoint)
+        store = ("--store", lake, "--trusted-public-keys", key, "--cache-dir", str(cache))
+        frontend = ("--frontend", by.removeprefix("daemon "))
         try:
-            yield mountpoint
+            if by in FRONTENDS:
+                self.run(self.narfs, "mount", *store, *frontend, *options, mountpoint)
+                yield mountpoint
+                self.run(self.narfs, "umount", mountpoint)
+            else:
+                with self._daemon(*store):
+                    view = (self.narfs, "view", "create", VIEW, "--at", mountpoint)
+                    self.run(*view, *frontend, *options)
+                    yield mountpoint
+                    self.run(self.narfs, "view", "remove", VIEW)
         finally:
-            self.run(self.narfs, "umount", mountpoint)
             self.run("rm", "-rf", cache)
+
+    @contextmanager
+    def _daemon(self, *options: str) -> Iterator[None]:
+        state = {"XDG_STATE_HOME": str(self.directory / "state")}
+        command = [*self.enter, self.narfs, "daemon", *options]
+        with (
+            (self.directory / "daemon.log").open("wb") as log,
+            subprocess.Popen(command, env=self.environment | state, stdin=subprocess.DEVNULL, stderr=log) as daemon,
+        ):
+            try:
+                self.shell(
+                    f"until {self.narfs} view list 2>/run/why; do"
+                    f" kill -0 {daemon.pid} || {{ cat {log.name} >&2; exit 1; }}; done"
+                )
+                yield
+            finally:
+                daemon.terminate()
+                assert daemon.wait(60) == 0, Path(log.name).read_text()

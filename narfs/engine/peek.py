@@ -61,20 +61,20 @@ class _Beginning:
 
 
 async def peek(described: Described, beginnings: Beginnings) -> Root:
-    """Ask the lake; Corrupt or FormatError if no NAR begins like that, Unavailable."""
+    """Ask the lake; Corrupt or FormatError if no NAR begins like that, Unavailable, at once if it is down."""
     lake, narinfo = described.lake, described.narinfo
     if narinfo.file_size is not None:
         beginning, data = _Beginning(narinfo), b""
         with suppress(Corrupt):  # nobody signs the FileSize: the blob may be shorter
             for request_bytes in _REQUESTS_BYTES:
                 length = min(narinfo.file_size - len(data), request_bytes)
-                more = await lake.read_blob(narinfo, BlobOffset(len(data)), length)
+                more = await lake.read_blob(narinfo, BlobOffset(len(data)), length, patient=False)
                 data += more
                 if (root := await trio.to_thread.run_sync(beginning.feed, more)) is not None:
                     beginnings.keep(described, data)
                     return root
     beginning = _Beginning(narinfo)
-    async with lake.open_blob(narinfo) as pieces:
+    async with lake.open_blob(narinfo, patient=False) as pieces:
         async for data in pieces:
             if (root := await trio.to_thread.run_sync(beginning.feed, data)) is not None:
                 return root

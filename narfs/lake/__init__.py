@@ -25,6 +25,7 @@ content_encoding   bounded decoding of small objects; pure
 pieces             network chunks joined into pieces of up to 1 MiB; pure
 several            several requests at once, one failure for all
 binary_cache       BinaryCache: one lake in the words of Nix
+outage             Outage: whether it is down, found out once for all who want something of it
 index_stores       lakes of sealed indexes of other lakes' paths
 upstreams          several lakes by priority; what is absent, and for how long
 =================  =========================================================================================

@@ -15,6 +15,7 @@ from narfs.formats.profile_object import MAX_PROFILE_BYTES, object_name
 from narfs.formats.seal import MAX_INDEX_BYTES
 from narfs.formats.store_path import HASH_PART, STORE_DIR
 from narfs.lake.account import paid, paid_stream
+from narfs.lake.outage import Outage
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
 from narfs.offsets import BlobOffset
 
@@ -35,9 +36,20 @@ _TROUBLE_MEMORY_S = 1.0
 
 
 class BinaryCache:
-    """One lake. Nothing is asked of it before ``info``, which every read of a narinfo waits for."""
+    """One lake. Nothing is asked of it before ``info``, which every read of a narinfo waits for.
 
-    def __init__(self, url: StoreUrl, transport: Transport, domain: bytes = b"") -> None:
+    With a nursery it is noticed there when the lake is down (``outage``); ``patience_s`` is that of a stalled stream.
+    """
+
+    def __init__(
+        self,
+        url: StoreUrl,
+        transport: Transport,
+        domain: bytes = b"",
+        *,
+        nursery: trio.Nursery | None = None,
+        patience_s: float = 30.0,
+    ) -> None:
         self.url = url
         """Prints as the canonical text, without parameters and credentials."""
         self.domain = domain
@@ -46,7 +58,14 @@ class BinaryCache:
         self._info: CacheInfo | None = None
         self._info_turn = trio.Lock()
         self._info_trouble: Unavailable | None = None
-        self._info_trouble_until = 0.0
+        self._info_trouble_at = self._info_trouble_until = 0.0
+        self.outage = Outage(
+            str(url),
+            lambda: transport.get(CACHE_INFO, max_bytes=MAX_CACHE_INFO_BYTES),
+            lambda: transport.statistics().received_bytes_total,
+            patience_s=patience_s,
+            nursery=nursery,
+        )
 
     @property
     def keeps_as(self) -> str:
@@ -73,8 +92,8 @@ class BinaryCache:
     async def info(self) -> CacheInfo:
         """Read nix-cache-info, once. UsageError if the lake is for another store directory than /nix/store.
 
-        Trouble is remembered for as long as it took to find out (at least a second): waiting for a dead lake is not
-        begun again by everybody who waited.
+        Trouble is remembered for as long as it took to find out (at least a second), or until the lake has answered
+        anything: waiting for a dead lake is not begun again by everybody who waited.
         """
         async with self._info_turn:
             if self._info is None:
@@ -87,9 +106,10 @@ class BinaryCache:
         NotFound if the lake does not have it, Corrupt if it is not in its format, Untrusted if its URL leads out of the
         lake.
         """
-        await self.info()
         name = f"{hash_part}.narinfo"
-        data = await paid(self._transport.get(name, max_bytes=MAX_NARINFO_BYTES))
+        with self.outage.asking():
+            await self.info()
+            data = await paid(self._transport.get(name, max_bytes=MAX_NARINFO_BYTES))
         try:
             narinfo = NarInfo.parse(data, expect=hash_part)
         except FormatError as error:
@@ -99,20 +119,27 @@ class BinaryCache:
 
     async def listing(self, hash_part: str) -> bytes:
         """Read the ``.ls`` of a store path as it is: an unsigned hint."""
-        await self.info()
-        return await paid(self._transport.get(f"{hash_part}.ls", max_bytes=MAX_LISTING_BYTES))
+        with self.outage.asking():
+            await self.info()
+            return await paid(self._transport.get(f"{hash_part}.ls", max_bytes=MAX_LISTING_BYTES))
 
     async def sealed_index(self, narinfo: NarInfo) -> bytes:
         """Read the sealed index that the narinfo tells of, as it is; Untrusted if that leads out of the lake."""
-        return await paid(self._transport.get(self.url.name_of(narinfo.index_name or ""), max_bytes=MAX_INDEX_BYTES))
+        name = self.url.name_of(narinfo.index_name or "")
+        with self.outage.asking():
+            return await paid(self._transport.get(name, max_bytes=MAX_INDEX_BYTES))
 
     async def index_beginning(self, name: str, length: int) -> bytes:
         """Read the first ``length`` bytes of a sealed index, or all; Untrusted if ``name`` leads out of the lake."""
-        return await paid(self._transport.read_beginning(self.url.name_of(name), length))
+        name = self.url.name_of(name)
+        with self.outage.asking():
+            return await paid(self._transport.read_beginning(name, length))
 
     async def read_index(self, name: str, start: int, length: int) -> bytes:
         """Read exactly ``length`` bytes of a sealed index."""
-        return await paid(self._transport.read_range(self.url.name_of(name), BlobOffset(start), length))
+        name = self.url.name_of(name)
+        with self.outage.asking(patient=True):
+            return await paid(self._transport.read_range(name, BlobOffset(start), length))
 
     async def profile(self, name: str) -> bytes:
         """Read the object of the profile of that name as it is; NotFound."""
@@ -121,24 +148,27 @@ class BinaryCache:
 
     @asynccontextmanager
     async def open_blob(
-        self, narinfo: NarInfo, start: BlobOffset = FROM_THE_START
+        self, narinfo: NarInfo, start: BlobOffset = FROM_THE_START, *, patient: bool = True
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open the compressed NAR from byte ``start``, as pieces of up to 1 MiB.
+        """Open the compressed NAR from byte ``start``, as pieces of up to 1 MiB; ``patient`` as in ``outage``.
 
         A blob that is absent although its narinfo is there is Unavailable: the store path does exist.
         """
         name = self.url.name_of(narinfo.url)
         async with AsyncExitStack() as stack:
             try:
-                pieces = await stack.enter_async_context(paid_stream(self._transport.stream(name, start=start)))
+                with self.outage.asking(patient=patient):
+                    pieces = await stack.enter_async_context(paid_stream(self._transport.stream(name, start=start)))
             except NotFound as error:
                 raise self._lost(narinfo) from error
             yield pieces
 
-    async def read_blob(self, narinfo: NarInfo, start: BlobOffset, length: int) -> bytes:
+    async def read_blob(self, narinfo: NarInfo, start: BlobOffset, length: int, *, patient: bool = True) -> bytes:
         """Read exactly ``length`` bytes of the compressed NAR; what is absent is Unavailable."""
+        name = self.url.name_of(narinfo.url)
         try:
-            return await paid(self._transport.read_range(self.url.name_of(narinfo.url), start, length))
+            with self.outage.asking(patient=patient):
+                return await paid(self._transport.read_range(name, start, length))
         except NotFound as error:
             raise self._lost(narinfo) from error
 
@@ -202,14 +232,16 @@ class BinaryCache:
         return self._transport.statistics()
 
     async def _first_info(self) -> CacheInfo:
-        if self._info_trouble is not None and trio.current_time() < self._info_trouble_until:
+        remembered = trio.current_time() < self._info_trouble_until
+        if remembered and self._info_trouble is not None and not self.outage.answered_since(self._info_trouble_at):
             raise type(self._info_trouble)(str(self._info_trouble)) from self._info_trouble
         begun = trio.current_time()
         try:
             info = await self._read_info()
         except Unavailable as error:
             now = trio.current_time()
-            self._info_trouble, self._info_trouble_until = error, now + max(now - begun, _TROUBLE_MEMORY_S)
+            self._info_trouble, self._info_trouble_at = error, now
+            self._info_trouble_until = now + max(now - begun, _TROUBLE_MEMORY_S)
             raise
         if info.store_dir != STORE_DIR:
             raise UsageError(f"{self.url}: is for {info.store_dir}, and narfs serves {STORE_DIR}: remove this store")

@@ -6,7 +6,9 @@ Rule 2: every answer must be of the version that the first one was of, by ETag a
 Otherwise the body fails with Unavailable: bytes of two versions are never joined, and asking anew reads the new one.
 Rule 3: a failure after REFRESHING_BYTES of progress is the first again. So a stream of any length survives any number
 of cuts, and a server that gives one byte a connection does not keep us for ever.
-Rule 4: the end is where the object ends, or where an answer ends that does not say how large the object is. An answer
+Rule 4: an answer that gave less than SLOWEST_BYTES_PER_S while it was waited for is as good as silent. A byte now and
+then would otherwise hold one of the lake's 16 long bodies for ever.
+Rule 5: the end is where the object ends, or where an answer ends that does not say how large the object is. An answer
 that ends before that counts as a broken connection.
 
 A Content-Encoding other than identity is refused: it was not asked for, and its offsets are not offsets in the object.
@@ -17,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import httpx
+import trio
 
 from narfs.errors import Corrupt, NotFound, Unavailable
 from narfs.lake.answer import ObjectVersion, place_body
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from narfs.lake.response import Response
 
 REFRESHING_BYTES = 1024 * 1024
+
+SLOWEST_BYTES_PER_S = 256
+"""Over each stall deadline. All 48 bodies of a lake at once still get that over 100 kbit/s."""
 
 
 class ResumableBody:
@@ -49,6 +55,8 @@ class ResumableBody:
         """Offset of the next byte that the answer gives."""
         self._attempt = 1
         self._refreshed_at = start
+        self._waited_s, self._waited_bytes = 0.0, 0
+        """For this answer, since its pace was last looked at."""
 
     async def open(self) -> None:
         """Get the first answer: NotFound if the object is absent."""
@@ -69,10 +77,12 @@ class ResumableBody:
                 await self.open()
                 continue
             try:
+                begun = trio.current_time()
                 chunk = await self._answer.next_chunk()
                 if chunk is None:
                     await self._end_answer()
                     continue
+                self._keep_pace(trio.current_time() - begun, len(chunk))
             except FOREIGN as error:
                 await self._recover(error)
                 continue
@@ -87,6 +97,14 @@ class ResumableBody:
         answer, self._answer = self._answer, None
         if answer is not None:
             await answer.aclose()
+
+    def _keep_pace(self, waited_s: float, nbytes: int) -> None:
+        self._waited_s += waited_s
+        self._waited_bytes += nbytes
+        if self._waited_s >= self._exchange.stall_deadline_s:
+            if self._waited_bytes < SLOWEST_BYTES_PER_S * self._waited_s:
+                raise httpx.ReadTimeout(f"less than {SLOWEST_BYTES_PER_S} bytes a second came")
+            self._waited_s, self._waited_bytes = 0.0, 0
 
     def _cut(self, chunk: bytes) -> bytes:
         """Leave out of ``chunk`` what lies before the position or behind the end."""
@@ -143,6 +161,7 @@ class ResumableBody:
         if span.start == 0 < asked:
             self._exchange.counters.ranges_ignored += 1
         self._at = span.start
+        self._waited_s, self._waited_bytes = 0.0, 0
 
     async def _end_answer(self) -> None:
         await self.aclose()

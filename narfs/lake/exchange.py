@@ -57,6 +57,7 @@ class Exchange:
         self._url = url
         self._credentials = credentials(url, settings)
         self._attempts = settings.attempts
+        self.stall_deadline_s = settings.stall_deadline_s
         self._jitter = jitter
         self._unix_time_s = unix_time_s
         self.counters = TransportCounters()
@@ -174,7 +175,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, httpx.ConnectTimeout):
         return "no connection within the deadline"
     if isinstance(error, httpx.TimeoutException):
-        return "nothing came within the deadline"
+        return f"{error}" or "nothing came within the deadline"
     if certificate := _certificate_error(error):
         return f"its certificate is not trusted ({certificate.verify_message}): see ssl-cert-file"
     return f"{error}" or type(error).__name__

@@ -18,9 +18,9 @@ class LakeSettings:
     connect_deadline_s: float = 10.0
     """One connection, with name resolution and the TLS handshake."""
     stall_deadline_s: float = 30.0
-    """Time without a single byte; a slow but moving stream may take for ever."""
+    """Time without a single byte, or with hardly any (``body``); a slow but moving stream may take for ever."""
     small_object_deadline_s: float = 120.0
-    """One small object or range with all its attempts; without it, a byte every 29 s would hold a narinfo for ever."""
+    """One small object or range with all its attempts."""
     attempts: int = 5
     """Attempts at one request without progress between them; Nix's ``download-attempts``."""
     short_requests: int = 32

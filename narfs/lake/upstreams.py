@@ -6,8 +6,7 @@ Rule 2: absent is answered only when every lake said so, and is then remembered 
 Rule 3: a lake in trouble does not hide the others. If none of them has the path, the trouble is the answer.
 Rule 4: an ``?optional=1`` lake in trouble counts as absent and rests for ``optional_rest_s``; an absence found
 meanwhile is not believed for longer than that rest.
-Rule 5: a lake that was silent until a deadline rests for as long as that took. Its silence is answered at once then, so
-that a dead lake costs at most half of anybody's time.
+Rule 5: a lake that is down (``outage``) is in trouble at once, and rests until it answers.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING
 import trio
 from lru import LRU
 
-from narfs.errors import Corrupt, NarfsError, NotFound, TooSlow, Unavailable, Untrusted, UsageError
+from narfs.errors import Corrupt, NarfsError, NotFound, Unavailable, Untrusted, UsageError
 from narfs.lake.binary_cache import BinaryCache
 from narfs.lake.client import make_client
 from narfs.lake.file import FileTransport
@@ -161,7 +160,7 @@ class Upstreams:
         return UpstreamsStatistics(
             lookups_total=self._lookups,
             remembered_absences_total=self._remembered_absences,
-            resting=tuple(str(lake.url) for lake in self.lakes if self._rests[lake].until > now),
+            resting=tuple(str(lake.url) for lake in self.lakes if lake.outage.down or self._rests[lake].until > now),
             lakes=tuple((str(lake.url), lake.statistics()) for lake in self.lakes),
         )
 
@@ -201,11 +200,8 @@ class Upstreams:
             self._recovered(lake)
             raise
         except Unavailable as error:
-            took_s = self._clock() - begun
             if lake.url.optional:
-                self._rest(lake, error, max(self._optional_rest_s, took_s))
-            elif isinstance(error, TooSlow):
-                self._rest(lake, error, took_s)
+                self._rest(lake, error, max(self._optional_rest_s, self._clock() - begun))
             raise
         self._recovered(lake)
         return narinfo
@@ -240,16 +236,23 @@ async def open_lakes(
     settings = settings or LakeSettings()
     store_urls = [StoreUrl.parse(url) for url in urls]
     tls = any(url.scheme == "https" for url in store_urls)
-    async with make_client(settings, tls=tls, environ=os.environ) as client:
+    failure: Exception | None = None
+    async with make_client(settings, tls=tls, environ=os.environ) as client, trio.open_nursery() as nursery:
+        patience_s = settings.stall_deadline_s
         lakes = [
-            BinaryCache(url, _transport(url, settings, client), domain)
+            BinaryCache(url, _transport(url, settings, client), domain, nursery=nursery, patience_s=patience_s)
             for url, domain in zip(store_urls, domains or [b""] * len(store_urls), strict=True)
         ]
         try:
             yield Upstreams(lakes, settings.negative_ttl_s, optional_rest_s=settings.optional_rest_s)
+        except Exception as error:  # noqa: BLE001 - raised below: the nursery is no business of the caller's
+            failure = error
         finally:
             for lake in lakes:
                 await lake.aclose()
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
 
 
 def _transport(url: StoreUrl, settings: LakeSettings, client: LakeClient) -> Transport:

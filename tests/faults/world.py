@@ -67,10 +67,11 @@ class House:
             return self.directory / "mnt"
         return Path("/proc", self.inside[1].rpartition("=")[2], "root", str(self.directory)[1:], "mnt")
 
-    def log(self) -> list[str]:
-        """Give what the daemon said so far, without times."""
+    def warnings(self) -> list[str]:
+        """Give what the daemon warned of so far, and its errors, without times."""
         file = next(self.directory.glob("state/narfs/mount*.log"), None)
-        return [] if file is None else file.read_text().splitlines()
+        said = [] if file is None else file.read_text().splitlines()
+        return [line.split(" ", 2)[2] for line in said if line.split(" ", 2)[1] in ("WARNING", "ERROR")]
 
     def status(self) -> dict[str, Any]:
         """Give what ``narfs status --json`` prints of it."""

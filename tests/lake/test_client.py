@@ -105,7 +105,7 @@ async def test_nobody_there_is_unavailable(autojump_clock: object) -> None:  # n
     async with open_lakes([f"http://127.0.0.1:{port}"]) as upstreams:
         with pytest.raises(Unavailable, match=f"127.0.0.1:{port}"):
             await upstreams.narinfo("0" * 32, lambda _lake, _narinfo: True)
-        assert upstreams.lakes[0].statistics().requests_total == 5
+        assert upstreams.lakes[0].statistics().requests_total >= 5
 
 
 async def _serve_tls(

@@ -140,6 +140,24 @@ async def test_a_stream_that_stands_still_is_given_up(server: FakeServer, autoju
     assert len(server.requests) == 5
 
 
+async def test_a_stream_that_trickles_is_given_up(server: FakeServer, autojump_clock: MockClock) -> None:
+    async def trickles(_request: Request, wire: Wire) -> bool:
+        await wire.head(200, {"Content-Length": "1000000"})
+        while True:
+            await wire.send(b"x")
+            await trio.sleep(29)
+
+    server.always = trickles
+    lake = transport(server)
+    begun = autojump_clock.current_time()
+    async with lake.stream("nar/x") as pieces:
+        with pytest.raises(TooSlow, match="less than 256 bytes a second came"):
+            async for _ in pieces:
+                pass
+    assert 60 <= autojump_clock.current_time() - begun < 120
+    assert lake.statistics().in_flight == 0
+
+
 async def test_a_stalled_stream_is_resumed_on_a_new_connection(server: FakeServer, autojump_clock: MockClock) -> None:
     server.objects["x"] = BLOB
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
@@ -16,13 +18,13 @@ import pytest
 from narfs.formats.profile_object import object_name, read_profile
 from narfs.formats.signature import PublicKeys
 from tests.cli.program import REPOSITORY, needs_fuse
+from tests.cli.test_daemon import daemon
 from tests.support.lakes import Lake
 from tests.support.sealing import add_sealed
 from tests.support.trees import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.cli.program import Program
     from tests.support.lakes import Member
@@ -200,3 +202,56 @@ def test_a_damaged_profile_is_learned_anew(far: Far) -> None:
     with program.mounted(*far.options, "--closure", app.path.path) as place:
         read_some(program.at(place, app))
     assert len(json.loads(program.output("profile", "show", "app", "--json"))["reads"]) == len(READ)
+
+
+def drv(program: Program, member: Member, name: str) -> str:
+    """Write a derivation that is built from one source."""
+    file = program.home / f"{'0' * 32}-{name}.drv"
+    out = f"/nix/store/{'1' * 32}-{name}"
+    file.write_text(f'Derive([("out","{out}","","")],[],["{member.path.path}"],"x86_64-linux","/bin/sh",[],[])')
+    return str(file)
+
+
+def test_the_next_build_and_a_view_that_comes_back_are_taught(far: Far) -> None:
+    program = far.program
+    app = far.add("app-1.0")
+
+    def make(view: str, version: str) -> Path:
+        told = program.output("view", "create", view, "--drv", drv(program, app, f"hello-{version}"))
+        return program.at(Path(os.fsdecode(told.strip())), app)
+
+    with daemon(program, *far.options):
+        read_some(make("one", "1.0"))
+        program.output("view", "remove", "one")
+        assert program.output("profile", "list").endswith(b"\thello.drv\n")
+        make("two", "1.1")
+    far.forget()
+    before = far.asked()
+    with daemon(program, *far.options):
+        after = far.quiet()
+        assert after[1] - before[1] > NEEDED
+        place = json.loads(program.output("view", "list", "--json"))[0]["directory"]
+        read_some(program.at(Path(place), app))
+        assert far.asked()[0] - after[0] < len(READ) / 4  # with EROFS the kernel reads on behind a file, or not
+        program.output("view", "remove", "two")
+    reads = json.loads(program.output("profile", "show", "hello.drv", "--json"))["reads"]
+    assert {read["file"] for read in reads if not read["unseen"]} >= {f"share/{each:02}" for each in READ}
+
+
+def test_a_view_that_goes_takes_its_stream_with_it(far: Far) -> None:
+    program = far.program
+    learn(far)
+    newer = far.add("app-2.0", seed=2)
+    with daemon(program, *far.options, "--bandwidth", "200K"):
+        before = far.asked()
+        program.output("view", "create", "one", "--closure", newer.path.path)
+        program.output("view", "remove", "one")
+        assert far.quiet()[1] - before[1] < NEEDED / 2
+        assert program.output("view", "list") == b""
+
+
+def test_a_cache_that_is_full_ends_it_and_nobody_else(far: Far) -> None:
+    app = learn(far)
+    with far.program.mounted(*far.options, "--cache-size", "1M", "--closure", app.path.path) as place:
+        far.quiet()
+        read_some(far.program.at(place, app))

@@ -1,9 +1,9 @@
 """B1, B2, B3: time until a program has run on a machine that has nothing of it, and what is fetched for it.
 
-B1: narfs with an empty cache, from a sealed lake and from lakes of solid NARs; B2: ``nix copy`` of the closure, then
-run; B3: narfs again after a restart of the daemon, its cache filled. All lakes are behind one counting proxy per link,
-and the subjects take turns. The daemon's start (which fetches the closure's narinfos and indexes) is a row of its own;
-``nix copy`` has no such part to leave out.
+B1: narfs with an empty cache, from a sealed lake, without and with a learned profile, and from lakes of solid NARs; B2:
+``nix copy`` of the closure, then run; B3: narfs again after a restart of the daemon, its cache filled. All lakes are
+behind one counting proxy per link, and the subjects take turns. The daemon's start (which fetches the narinfos and
+indexes of the closure) is a row of its own; ``nix copy`` has no such part to leave out.
 
 The first round measures every subject on every link. Those after it measure again what the curves over the round trip
 are drawn from, and the other links every second time.
@@ -65,6 +65,7 @@ def run(plan: Plan) -> None:
 def _measure(at: _Measuring, nixes: Mapping[str, str | Path], *, everything: bool) -> None:
     """Let the subjects take their turns."""
     at.narfs("sealed")
+    at.taught("sealed")
     at.narfs("zstd")
     newest = list(nixes)[-1]
     at.nix_copy(newest, nixes[newest], "zstd")
@@ -81,9 +82,11 @@ def _compare(report: Report, link: Link, nixes: Iterable[str]) -> None:
         for layout in _COPIED:
             for part in (_COLD, _BOTH):
                 target = 0.2 if link == _TYPICAL and part == _COLD else None
-                report.ratio("narfs sealed", f"{name} {layout}", part, target=target, link=link)
+                for subject in ("narfs sealed", "narfs sealed, profile"):
+                    report.ratio(subject, f"{name} {layout}", part, target=target, link=link)
     for layout in _COPIED:
         report.ratio("narfs sealed", f"narfs {layout}", _BOTH, link=link)
+    report.ratio("narfs sealed, profile", "narfs sealed", _COLD, link=link)
 
 
 def _measure_unpacked(report: Report) -> None:
@@ -129,6 +132,33 @@ class _Measuring:
             self._row(subject, "B3 run, cache filled", "s", seconds(partial(self._program.run, shown.tree.parent)))
             self._row(subject, "B3 requests at start", "", started.since(before).requests)
             self._row(subject, "B3 requests of the run", "", self._lake.traffic().since(started).requests)
+
+    def taught(self, layout: str) -> None:
+        """Run it with an empty cache and the profile of the run before.
+
+        The kernel's caches are dropped before the daemon starts, and the program starts when the mount is usable: so it
+        does not find everything there.
+        """
+        subject, link = f"narfs {layout}, profile", self._link
+        site = Narfs((self._dataset,), (f"{self._lake.url}/{layout}",), self._base)
+        site.forget()
+        drop_caches(but=self._lakes[layout])
+        before = self._lake.traffic()
+        with site.shown() as shown:
+            cold_s = seconds(partial(self._program.run, shown.tree.parent))
+            warm_s = seconds(partial(self._program.run, shown.tree.parent))
+            traffic = self._lake.traffic().since(before)
+            counters = site.status()["engine"]["counters"]
+        used = counters["ahead_used_bytes"] / counters["ahead_fetched_bytes"]
+        least_s = warm_s + 4 * link.rtt_s + used * traffic.bytes_down * 8 / link.bits_per_s
+        self._row(subject, "daemon start", "s", shown.start_s)
+        self._row(subject, _COLD, "s", cold_s)
+        self._row(subject, _BOTH, "s", shown.start_s + cold_s)
+        self._row(subject, "run, warm", "s", warm_s)
+        self._traffic(subject, layout, traffic)
+        target = 1.5 if link == _TYPICAL else None
+        self._row(subject, "cold run ÷ (warm + 4 RTT + bytes ÷ bandwidth)", "×", cold_s / least_s, target=target)
+        self._row(subject, "fetched ahead and not read", "×", 1 - used, target=0.2)
 
     def nix_copy(self, name: str, program: str | Path, layout: str) -> None:
         self._copies += 1

@@ -152,6 +152,14 @@ class Narfs:
         ):
             yield Shown(self.mountpoint / self.members[0].top.base_name, process.pid, start_s)
 
+    def forget(self) -> None:
+        """Empty the cache, but for what was learned."""
+        for place in self.cache.iterdir():
+            if place.is_file():
+                place.unlink()
+            elif place.name != "profile":
+                shutil.rmtree(place)
+
     def status(self) -> dict[str, Any]:
         """Ask the running daemon for its numbers."""
         command = (sys.executable, "-m", "narfs", "status", "--json", self.mountpoint)

@@ -12,11 +12,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _VERSION = re.compile(r"-[^A-Za-z].*", re.DOTALL)
 _OUTPUT = re.compile(r"-[a-z]+\Z")
 
 
+@lru_cache(maxsize=4096)
 def without_version(name: str) -> str:
     """Give base and output: ``openssl-bin``."""
     version = _VERSION.search(name)

@@ -46,7 +46,7 @@ def joined(reads: Iterable[Read]) -> Iterator[Read]:
 def learned(kept: Profile | None, run: Iterable[Read]) -> Profile | None:
     """Give what to keep after a run that read ``run``, each block once; None if nothing is known.
 
-    15 ms for a profile of 16 384 reads.
+    9 µs for each read.
     """
     fresh = bounded(joined(run))
     if kept is None or not fresh:

@@ -6,6 +6,8 @@ cached_nar     CachedNar: one NAR in the cache as the event loop sees it: chunk 
 check_ahead    CheckAhead: who compares which chunks of one NAR, and what a sequential reader will need next
 draft          Draft: a NAR that is still passing
 audit          Audit: reads everything that is kept and drops what is wrong
+pins           Pins: closures that stay; one file each
+pinned         Pinned: how much may be pinned, and how much of that is here
 eviction       Evictor: makes room; asks ``budget`` whom, then clears and punches
 budget         how much must go, and which units; pure
 key            under which key a NAR is kept
@@ -32,6 +34,7 @@ On disk (0700)::
                           .index  NarIndex; written last. Without it the NAR is not in the cache
                           .part   its part of EROFS images, of the tree in the index; with a crc32
     profile/NAME.profile          what programs read, as formats/profile_object.py writes it
+    pins/NAME.json                closures that are not evicted, with their narinfos
     scratch/                      drafts, and what is on its way out; emptied when the cache is opened
 
 Why no wrong byte comes out of it, whatever happens:

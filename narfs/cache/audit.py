@@ -109,6 +109,8 @@ class Audit:
         places = self._means.places
         if (wrong := await self._cache.catalog.check()) is not None:
             findings.dropped.append(Flaw(places.catalog.name, wrong))
+        for path, why in await self._blocking(lambda: list(self._means.pins.drop_damaged())):
+            findings.dropped.append(Flaw(str(path.relative_to(places.directory)), why))
         around, among = await self._blocking(_strays, places)
         findings.left += [Flaw(path.name, _FOREIGN) for path in around]
         for path in among:
@@ -149,6 +151,7 @@ class Audit:
                 live.retire()
             await self._blocking(remove, means.places, key)
             means.counters.files_changed += 1
+            means.counters.lost += 1
             means.catalog.forget_nar(key)
         findings.dropped.append(Flaw(name, why))
         return None

@@ -192,6 +192,11 @@ class CachedNar:
         """Whether none of its chunks is here."""
         return not any(self._states)
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of its chunks are here."""
+        return ABSENT not in self._states
+
     def sizes(self) -> dict[int, int]:
         """Give the bytes of its segments."""
         return self._layout.bytes_by_segment(self._states)
@@ -222,6 +227,7 @@ class CachedNar:
                 continue
             self._states[chunk] = ABSENT
             self._means.counters.bad_chunks += 1
+            self._means.counters.lost += 1
             self._grow(chunk, -1)
             if why is not None and not self._warned:
                 self._warned = True

@@ -53,8 +53,8 @@ class Catalog:
         self._new_bytes = 0
         self._clock = count(file.last_use() + 1)
         self._damage: sqlite3.DatabaseError | None = None
-        self.begun_anew = False
-        """Whether what it knew was lost, and nobody has recorded it again; who does says so here."""
+        self.knows_all = file.knows_all()
+        """Whether the size of everything on disk was recorded since the file was made. Say so by ``note_knows_all``."""
         self._narinfos: LRU[tuple[str, str], StoredNarInfo] = LRU(_HOT_NARINFOS)
         self._roots: LRU[bytes, StoredRoot] = LRU(_HOT_ROOTS)
 
@@ -67,9 +67,7 @@ class Catalog:
             except sqlite3.DatabaseError as error:
                 if not _is_damage(error):
                     raise
-                catalog = cls(_begin_anew(path, error), health)
-                catalog.begun_anew = True
-                return catalog
+                return cls(_begin_anew(path, error), health)
         except (OSError, sqlite3.Error) as error:
             raise CacheUnusable(f"cache catalog {path}: {error}") from error
 
@@ -137,6 +135,11 @@ class Catalog:
                 wrong = str(error)
         await self.flush()
         return wrong
+
+    async def note_knows_all(self) -> None:
+        """Note that everything was recorded; CacheUnusable."""
+        await self._asked(CatalogFile.note_knows_all)
+        self.knows_all = True
 
     async def _asked(self, question: Callable[[CatalogFile], T]) -> T:
         async with self._writing:
@@ -254,7 +257,7 @@ class Catalog:
             raise self._health.failed(f"catalog: {error}") from error
         self._damage = None
         self._recorded_bytes = 0
-        self.begun_anew = True
+        self.knows_all = False
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

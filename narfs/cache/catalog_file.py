@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _VERSION: Final = 1
 """The schema below says it too."""
+_KNOWS_ALL: Final = 0x6E617266
+"""The application_id of a file that sizes were recorded in since it was made: until then the budget is blind."""
 _NARINFOS_MAX: Final = 100_000
 """About 200 MB; the oldest written go first."""
 _ROOTS_MAX: Final = 100_000
@@ -178,6 +180,15 @@ class CatalogFile:
         """Count."""
         nars = self._writer.execute("SELECT count(DISTINCT nar_hash) FROM unit").fetchone()[0]
         return Contents(nars, self._writer.execute("SELECT count(*) FROM narinfo").fetchone()[0])
+
+    def knows_all(self) -> bool:
+        """Say whether ``note_knows_all`` was called for this file."""
+        marked: int = self._writer.execute("PRAGMA application_id").fetchone()[0]
+        return marked == _KNOWS_ALL
+
+    def note_knows_all(self) -> None:
+        """Mark it."""
+        self._writer.execute(f"PRAGMA application_id = {_KNOWS_ALL}")
 
     def keys(self) -> set[bytes]:
         """Give the key of every NAR that is recorded."""

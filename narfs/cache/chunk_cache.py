@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import trio
 from lru import LRU
 
-from narfs.cache.audit import Audit
+from narfs.cache.audit import Audit, Cursor
 from narfs.cache.budget import INDEX
 from narfs.cache.cached_nar import CachedNar
 from narfs.cache.catalog import Catalog
@@ -27,6 +27,8 @@ from narfs.cache.layout import ABSENT, CHECKED, Layout
 from narfs.cache.means import CacheStatistics, Means
 from narfs.cache.nar_file import Loaded, install, load
 from narfs.cache.parts import Parts
+from narfs.cache.pinned import Pinned
+from narfs.cache.pins import Pins
 from narfs.cache.places import Places
 from narfs.errors import CacheUnusable, FormatError
 from narfs.formats import base32
@@ -68,8 +70,10 @@ class ChunkCache:
         self._budget_bytes = budget_bytes
         self._keep_free_bytes = keep_free_bytes
         self._evictor = Evictor(means, budget_bytes, keep_free_bytes)
+        self.pinned = Pinned(self, means, self._evictor)
         self._housekeeping = trio.CancelScope()
         self._closed = False
+        self._recording = trio.Lock()
         self._recorded: set[bytes] = set()
         """NARs whose recorded size was compared with the disk since the start; 100 bytes each."""
 
@@ -87,7 +91,7 @@ class ChunkCache:
         places = Places(directory)
         health = Health(str(directory))
         try:
-            holder, catalog, nowait = await trio.to_thread.run_sync(_prepare, places, health)
+            holder, catalog, pins, nowait = await trio.to_thread.run_sync(_prepare, places, health)
         except OSError as error:
             raise CacheUnusable(f"cache {directory}: {error}") from error
         means = Means(
@@ -100,7 +104,9 @@ class ChunkCache:
             live=WeakValueDictionary(),
             opened=LRU(_OPENED_MAX, callback=lambda _, nar: nar.close()),
             power_cut=holder.power_cut,
+            pins=pins,
         )
+        pins.remind(catalog)
         cache = cls(holder, means, budget_bytes, keep_free_bytes)
         nursery.start_soon(cache._keep_house, name=f"housekeeping of {directory}")
         return cache
@@ -142,6 +148,7 @@ class ChunkCache:
             misses=counters.misses,
             bad_chunks=counters.bad_chunks,
             evicted_bytes=counters.evicted_bytes,
+            pinned_bytes=means.pins.nar_bytes,
             unusable=means.health.in_trouble,
         )
 
@@ -197,6 +204,7 @@ class ChunkCache:
     async def shrink(self, to_bytes: int, seconds: float) -> bool:
         """Evict until ``to_bytes`` are left, for about ``seconds``; say whether that is all. CacheUnusable."""
         self._require()
+        await self._record_all()
         return await self._evictor.shrink(to_bytes, seconds)
 
     # NARs that come.
@@ -327,7 +335,8 @@ class ChunkCache:
         """Record what a NAR takes on disk, if a kill or a new catalog made that unknown."""
         key = loaded.file.layout.key
         rest = max(loaded.allocated_bytes - sum(sizes.values()), loaded.file.layout.map_bytes)
-        if abs(self.catalog.size_of(key) - sum(sizes.values()) - rest) > loaded.file.layout.grid.chunk_bytes:
+        known, found = self.catalog.size_of(key), sum(sizes.values()) + rest
+        if not known or abs(known - found) > loaded.file.layout.grid.chunk_bytes:
             self._record(key, sizes, rest)
         self._recorded.add(key)
 
@@ -358,8 +367,7 @@ class ChunkCache:
                 if not self._means.health.usable:
                     continue
                 try:
-                    if self.catalog.begun_anew:
-                        await self._record_all()
+                    await self._record_all()
                     await self.catalog.flush()
                     await self._evictor.keep_floor()
                 except (CacheUnusable, OSError) as error:
@@ -367,18 +375,16 @@ class ChunkCache:
 
     async def _record_all(self) -> None:
         """Tell a new catalog what is on disk: the budget knows of nothing else, and nothing else is evicted."""
-        self.catalog.begun_anew = False
-        self._recorded.clear()
-        audit, cursor = self.audit(compare=False), None
-        try:
-            while True:
+        async with self._recording:
+            if self.catalog.knows_all:
+                return
+            self._recorded.clear()
+            audit = self.audit(compare=False)
+            cursor: Cursor | None = Cursor()
+            while cursor is not None:
                 _, cursor = await audit.step(cursor, _HOUSEKEEPING_EVERY_S)
                 await self.catalog.flush()
-                if cursor is None:
-                    return
-        except BaseException:
-            self.catalog.begun_anew = True
-            raise
+            await self.catalog.note_knows_all()
 
     def _leave(self) -> None:
         remove_files(self._means.doomed)
@@ -392,7 +398,7 @@ def _stays(known: NarIndex, index: NarIndex) -> bool:
     return known.voucher is None or index.voucher is not None
 
 
-def _prepare(places: Places, health: Health) -> tuple[Holder, Catalog, bool]:
+def _prepare(places: Places, health: Health) -> tuple[Holder, Catalog, Pins, bool]:
     """Open everything that blocks; OSError, CacheUnusable."""
     holder = Holder.acquire(places)
     if holder.power_cut:
@@ -404,4 +410,4 @@ def _prepare(places: Places, health: Health) -> tuple[Holder, Catalog, bool]:
     places.scratch.mkdir(mode=0o700, exist_ok=True)
     for left in places.scratch.iterdir():
         remove_tree(left)
-    return holder, Catalog.open(places.catalog, health), offers_nowait(places.scratch)
+    return holder, Catalog.open(places.catalog, health), Pins.load(places), offers_nowait(places.scratch)

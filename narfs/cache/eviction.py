@@ -21,6 +21,18 @@ from narfs.errors import CacheUnusable, FormatError
 if TYPE_CHECKING:
     from narfs.cache.budget import Unit
     from narfs.cache.means import Means
+    from narfs.cache.pins import Pins
+
+
+class _Staying:
+    """What must not be evicted: units that are being read, NARs that are pinned."""
+
+    def __init__(self, units: set[tuple[bytes, int]], pins: Pins) -> None:
+        self._units = units
+        self._pins = pins
+
+    def __contains__(self, unit: object) -> bool:
+        return unit in self._units or (isinstance(unit, tuple) and unit[0] in self._pins)
 
 
 _AT_ONCE_BYTES: Final = 256 * 1024 * 1024
@@ -50,8 +62,8 @@ class Evictor:
         )
 
     def could_take(self, incoming: int) -> bool:
-        """Say whether ``incoming`` bytes would leave the floor free if everything else were evicted; OSError."""
-        return self.room().lack(incoming) <= self._means.catalog.used_bytes
+        """Say whether ``incoming`` bytes would leave the floor free if all that may be were evicted; OSError."""
+        return self.room().lack(incoming) <= max(0, self._means.catalog.used_bytes - self._means.pins.nar_bytes)
 
     async def make_room(self, incoming: int, *, oversize: bool = False) -> None:
         """Evict until ``incoming`` more bytes may come: CacheUnusable if that cannot be.
@@ -105,7 +117,7 @@ class Evictor:
     async def _evict_some(self, wanted: int) -> bool:
         """Evict ``wanted`` bytes or a little more; say whether there was anything. Under the ``turn``."""
         pinned = {unit for nar in self._means.live.values() for unit in nar.pinned_units()}
-        units = await self._means.catalog.choose(wanted, pinned)
+        units = await self._means.catalog.choose(wanted, _Staying(pinned, self._means.pins))
         if units:
             await self._evict(units)
             await self._means.catalog.flush()

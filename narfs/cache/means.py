@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from narfs.cache.catalog import Catalog
     from narfs.cache.draft import Draft
     from narfs.cache.health import Health
+    from narfs.cache.pins import Pins
     from narfs.cache.places import Places
 
 
@@ -34,6 +35,8 @@ class CacheStatistics:
     bad_chunks: int
     """Chunks that were on disk and not what they should be."""
     evicted_bytes: int
+    pinned_bytes: int
+    """Of NARs that are not evicted, whether they are here or not."""
     unusable: bool
     """The last write failed; reads are served uncached until one works."""
 
@@ -46,6 +49,8 @@ class Counters:
     misses: int = 0
     bad_chunks: int = 0
     evicted_bytes: int = 0
+    lost: int = 0
+    """How often something went that was not evicted: chunks that were bad, NARs that were moved out."""
     files_changed: int = 0
     """How often files of a NAR were exchanged, punched or moved: what a thread read of them before may be old."""
 
@@ -66,6 +71,7 @@ class Means:
     opened: LRU[bytes, CachedNar]
     """Those with open descriptors; the least recently opened is closed when there are too many."""
     power_cut: bool
+    pins: Pins
     drafts: set[Draft] = field(default_factory=set)
     doomed: list[Path] = field(default_factory=list)
     """Files in ``scratch`` that are to be removed; a gigabyte takes a disk longer than a loop should wait."""
@@ -77,6 +83,7 @@ class Means:
         """Take a NAR out of the cache at once; its blocks are given back soon. Does not wait: four renames, 40 µs."""
         self.catalog.forget_nar(key)
         self.counters.files_changed += 1
+        self.counters.lost += 1
         for path in self.places.of(key):
             doomed = self.places.new_scratch(key)
             try:

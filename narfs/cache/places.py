@@ -41,8 +41,9 @@ class Places:
         self.nars = directory / "nar"
         self.scratch = directory / "scratch"
         self.profiles = directory / "profile"
-        catalogs = (self.catalog.name + suffix for suffix in ("", "-wal", "-shm", "-journal", ".damaged"))
-        self.known = {self.lock.name, self.nars.name, self.scratch.name, self.profiles.name, *catalogs}
+        self.pins = directory / "pins"
+        catalogs = {self.catalog.name + suffix for suffix in ("", "-wal", "-shm", "-journal", ".damaged")}
+        self.known = catalogs | {path.name for path in (self.lock, self.nars, self.scratch, self.profiles, self.pins)}
         """What may be in the directory."""
         self._numbers = count()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from narfs.cli.options import ConfigRequest, settings
+from narfs.cli.options import READING, ConfigRequest, settings
 from narfs.cli.output import print_json, print_line
 from narfs.cli.progress import progress_bar
 
@@ -22,11 +22,12 @@ Examples:
   narfs cache status
   narfs cache verify                 also while it is in use
   narfs cache gc --to 5G
+  narfs cache pin ./result           for the train
 \b
 A cache that is in use is asked for by the process that has it."""
 )
 def cache() -> None:
-    """Look at the cache directory, verify it, and make it smaller."""
+    """Look at the cache directory, verify it, make it smaller, and keep closures in it."""
 
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -53,6 +54,7 @@ def status(request: ConfigRequest, as_json: bool) -> None:
         ("left free", f"{in_words(told['keep_free_bytes'])} of the disk"),
         ("NARs", str(told["nars"])),
         ("narinfos", str(told["narinfos"])),
+        *(("pinned", _of_pin(pin)) for pin in told["pins"]),
     ]
     print_line(os.fsencode(told["directory"]))
     for name, value in rows:
@@ -118,3 +120,59 @@ def gc(request: ConfigRequest, to: str | None, everything: bool, as_json: bool) 
         print_json(told)
         return
     click.echo(f"{in_words(told['evicted_bytes'])} evicted, {in_words(told['used_bytes'])} kept")
+
+
+_PATHS = click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+
+
+@cache.command(
+    epilog="""\b
+Examples:
+  narfs cache pin ./result                                  stores and keys of the process that has the cache
+  narfs cache pin --store https://ours.example /nix/store/…  nobody has it: these stores"""
+)
+@_PATHS
+@_AS_JSON
+@settings(*READING)
+def pin(request: ConfigRequest, paths: tuple[str, ...], as_json: bool) -> None:
+    """Fetch closures whole, and never evict them.
+
+    A process that has the cache and its stores keeps them complete. Exit code 1 if something could not be had.
+    """
+    from narfs.daemon import event_loop
+    from narfs.daemon.caching import asking
+    from narfs.daemon.selection import PathName
+
+    names = list(map(PathName.parse, paths))
+    with progress_bar() as progress:
+        told = event_loop.run(partial(asking.pin, request.load(), os.environ, names, progress))
+    if as_json:
+        print_json(told)
+    else:
+        for one in told:
+            print_line(os.fsencode(_of_pin(one)))
+    if not all(one["complete"] for one in told):
+        click.get_current_context().exit(1)
+
+
+@cache.command()
+@_PATHS
+@settings(*_WHERE)
+def unpin(request: ConfigRequest, paths: tuple[str, ...]) -> None:
+    """Let pinned closures be evicted again, as everything else is."""
+    from narfs.daemon import event_loop
+    from narfs.daemon.caching import asking
+    from narfs.daemon.selection import PathName
+
+    names = list(map(PathName.parse, paths))
+    event_loop.run(partial(asking.unpin, request.load(), os.environ, names))
+
+
+def _of_pin(told: dict[str, Any]) -> str:
+    from narfs.daemon.sizes import in_words
+
+    size = f"{told['name']}: {told['paths']} paths, {in_words(told['nar_bytes'])}"
+    if told["complete"]:
+        return f"{size}, complete"
+    why = f": {told['trouble']}" if told["trouble"] else ""
+    return f"{size}, {in_words(told['missing_bytes'])} missing{why}"

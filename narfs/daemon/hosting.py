@@ -19,6 +19,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ import trio
 
 from narfs.daemon import control, event_loop, status
 from narfs.daemon.caching import operations as cache_operations
+from narfs.daemon.caching.pinning import Pinning
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import private_directory, socket_directory
 from narfs.daemon.erofs.images import Images
@@ -42,12 +44,12 @@ from narfs.mount.mountpoint import STAGE_SOURCE, detach, mounted_at
 from narfs.mount.options import MountOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
 
     from narfs.daemon.config import Config
     from narfs.daemon.readiness import Announcer
-    from narfs.daemon.session import Household
+    from narfs.daemon.session import Household, Session
     from narfs.mount.fuse import Handlers
 
 log = logging.getLogger(__name__)
@@ -140,7 +142,7 @@ class _Daemon:
                 for name, do in {
                     "status": self._status(household, views, sessions),
                     **view_operations.operations(views),
-                    **({} if household.cache is None else cache_operations.operations(household.cache)),
+                    **self._cache_operations(household, sessions, work),
                 }.items()
             }
             mode = 0o600 if task.group < 0 else 0o660
@@ -201,6 +203,27 @@ class _Daemon:
         else:
             log.info("configuration read again; it counts for new views")
         notify_systemd("READY=1", environ)
+
+    def _cache_operations(
+        self, household: Household, sessions: Sessions, work: trio.Nursery
+    ) -> cache_operations.Operations:
+        """Give what is offered of the cache, and keep what is pinned there complete."""
+        if household.cache is None:
+            return {}
+
+        @asynccontextmanager
+        async def session() -> AsyncIterator[Session]:
+            own = self._config.of_all
+            taken = await sessions.take(own, own)
+            try:
+                yield taken
+            finally:
+                sessions.give_back(taken)
+
+        pinning = Pinning(household.cache, session)
+        with household.account("pins", self._config).paying():
+            work.start_soon(pinning.run)
+        return cache_operations.operations(household.cache, pinning)
 
     def _status(self, household: Household, views: Views, sessions: Sessions) -> Callable[[object], Awaitable[object]]:
         async def tell(_: object) -> object:

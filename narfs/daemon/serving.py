@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from narfs.daemon import event_loop, status
-from narfs.daemon.caching import operations as cache_operations
+from narfs.daemon.caching.operations import offered_by
 from narfs.daemon.config import Frontend
 from narfs.daemon.control import socket_path
 from narfs.daemon.control_server import Operation, listening
@@ -112,7 +112,10 @@ async def serve(task: Task, announcer: Announcer) -> None:
         nursery.start_soon(_end_on_signal, nursery.cancel_scope)
         # Before the cache is taken: who mounts twice in one place shall hear of that and not of the cache's holder.
         await prepare(task.mountpoint, nonempty=task.options.nonempty)
-        async with open_session(task.config, if_held=task.if_cache_held) as session:
+        async with (
+            open_session(task.config, if_held=task.if_cache_held) as session,
+            offered_by(session) as of_cache,
+        ):
             if session.cache is None and task.if_cache_held == "uncached":
                 log.info("%s: without a cache: %s is in use", task.label, task.config.cache_dir)
             session.store.warm_up()
@@ -142,8 +145,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 "registration": Operation(tell_registration),
                 "unmount": Operation(unmount),
             }
-            if session.cache is not None:
-                operations |= {name: Operation(do) for name, do in cache_operations.operations(session.cache).items()}
+            operations |= {name: Operation(do) for name, do in of_cache.items()}
             path = socket_path(socket_directory(task.runtime), task.label, os.getpid())
             # It tells what the mount shows, to whom the mount shows it.
             shared = task.options.allow_other

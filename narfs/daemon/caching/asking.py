@@ -11,20 +11,24 @@ import trio
 
 from narfs.daemon import control
 from narfs.daemon.asking import daemon_status
-from narfs.daemon.caching.operations import operations
+from narfs.daemon.caching.operations import offered_by, operations
+from narfs.daemon.caching.pinning import Pinning
 from narfs.daemon.directories import runtime_directory
 from narfs.daemon.session import open_session
 from narfs.errors import CacheHeld, NarfsError
 from narfs.publish.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
 
     from narfs.daemon.config import Config
+    from narfs.daemon.selection import PathName
 
 _DEADLINE_S: Final = 600.0
 """Of one step: it takes a second, but for the first, which reads the whole catalog, and on a disk that is busy."""
+
+_LOOK_EVERY_S: Final = 0.3
 
 
 class Ask(Protocol):
@@ -88,9 +92,40 @@ async def shrink(
                 return {"evicted_bytes": evicted, "used_bytes": told["used_bytes"]}
 
 
+async def pin(
+    config: Config, environ: Mapping[str, str], names: Iterable[PathName], progress: Callable[[Progress], None]
+) -> list[dict[str, Any]]:
+    """Pin closures, and wait until they are here or cannot be had; give what became of each."""
+    async with holder(config, environ, fetches=True) as (ask, _):
+        wanted = {(await ask("cache-pin", {"path": _told(name)}))["name"] for name in names}
+        while True:
+            pins = [pin for pin in (await ask("cache-status"))["pins"] if pin["name"] in wanted]
+            total, missing = (sum(pin[size] for pin in pins) for size in ("nar_bytes", "missing_bytes"))
+            progress(Progress("pinning", total - missing, total))
+            if all(pin["complete"] or pin["trouble"] for pin in pins):
+                return pins
+            await trio.sleep(_LOOK_EVERY_S)
+
+
+async def unpin(config: Config, environ: Mapping[str, str], names: Iterable[PathName]) -> None:
+    """End pins."""
+    async with holder(config, environ) as (ask, _):
+        for name in names:
+            await ask("cache-unpin", {"path": _told(name)})
+
+
+def _told(name: PathName) -> str:
+    return name.hash_part if name.path is None else name.path.path
+
+
 @asynccontextmanager
-async def holder(config: Config, environ: Mapping[str, str]) -> AsyncIterator[tuple[Ask, bool]]:
-    """Give who is asked, and whether that is another process: the one that has the cache directory of ``config``."""
+async def holder(
+    config: Config, environ: Mapping[str, str], *, fetches: bool = False
+) -> AsyncIterator[tuple[Ask, bool]]:
+    """Give who is asked, and whether that is another process: the one that has the cache directory of ``config``.
+
+    ``fetches``: what is pinned is fetched meanwhile, also if nobody else has the cache.
+    """
     async with AsyncExitStack() as opened:
         try:
             session = await opened.enter_async_context(open_session(config, if_held="refuse", cache_needed=True))
@@ -98,7 +133,10 @@ async def holder(config: Config, environ: Mapping[str, str]) -> AsyncIterator[tu
             yield await trio.to_thread.run_sync(_process, held.pid, config, runtime_directory(environ)), True
             return
         assert session.cache is not None  # noqa: S101 - it was needed
-        offered = operations(session.cache)
+        if fetches:
+            offered = await opened.enter_async_context(offered_by(session))
+        else:
+            offered = operations(session.cache, Pinning(session.cache, session))
 
         async def ask(operation: str, arguments: Mapping[str, object] | None = None) -> Any:
             return await offered[operation](arguments or {})

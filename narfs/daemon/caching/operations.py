@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from narfs.cache.audit import Cursor
+from narfs.daemon.caching.pinning import keep_pins
+from narfs.daemon.selection import PathName
+from narfs.daemon.status import as_json
 from narfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
     from narfs.cache.chunk_cache import ChunkCache
+    from narfs.daemon.caching.pinning import Pinning
+    from narfs.daemon.session import Session
 
 log = logging.getLogger(__name__)
+
+Operations: TypeAlias = "Mapping[str, Callable[[Mapping[str, Any]], Awaitable[object]]]"
 
 _STEP_S: Final = 1.0
 
 
-def operations(cache: ChunkCache) -> dict[str, Callable[[Mapping[str, Any]], Awaitable[object]]]:
+def operations(cache: ChunkCache, pinning: Pinning) -> Operations:
     """Give what is offered by name."""
 
     async def status(_: Mapping[str, Any]) -> object:
@@ -34,6 +42,7 @@ def operations(cache: ChunkCache) -> dict[str, Callable[[Mapping[str, Any]], Awa
             "pid": os.getpid(),
             "nars": contents.nars,
             "narinfos": contents.narinfos,
+            "pins": as_json(pinning.facts()),
             **asdict(cache.statistics()),
         }
 
@@ -58,7 +67,37 @@ def operations(cache: ChunkCache) -> dict[str, Callable[[Mapping[str, Any]], Awa
             "used_bytes": cache.catalog.used_bytes,
         }
 
-    return {"cache-status": status, "cache-verify": verify, "cache-shrink": shrink}
+    async def pin(arguments: Mapping[str, Any]) -> object:
+        return as_json(await pinning.pin(_path(arguments)))
+
+    async def unpin(arguments: Mapping[str, Any]) -> object:
+        await pinning.unpin(_path(arguments))
+        return None
+
+    return {
+        "cache-status": status,
+        "cache-verify": verify,
+        "cache-shrink": shrink,
+        "cache-pin": pin,
+        "cache-unpin": unpin,
+    }
+
+
+def _path(arguments: Mapping[str, Any]) -> PathName:
+    path = arguments.get("path")
+    if not isinstance(path, str):
+        raise UsageError("path: expected a store path")
+    return PathName.parse(path)
+
+
+@asynccontextmanager
+async def offered_by(session: Session) -> AsyncIterator[Operations]:
+    """Give what a session's own cache, if it has one, is asked for; what is pinned there is kept complete meanwhile."""
+    if session.cache is None:
+        yield {}
+        return
+    async with keep_pins(session.cache, session) as pinning:
+        yield operations(session.cache, pinning)
 
 
 def _cursor(arguments: Mapping[str, Any]) -> Cursor | None:

@@ -1,7 +1,8 @@
 """``narfs mount`` without -f: start the same command again as a daemon, and wait until its mount is usable.
 
 The child is the same command line with one variable more, which names the pipe it reports on; so ``ps`` shows what was
-asked for, and what the parent was given on standard input the child can still read.
+asked for, and what the parent was given on standard input the child can still read. It begins a session of its own when
+it serves, and not before: at a place of autofs the kernel lets only the process group mount that systemd started.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def inherited_announcer(environ: MutableMapping[str, str]) -> Announcer | None:
         return None
     fd = int(number)
     os.set_inheritable(fd, False)
-    return Announcer(fd, environ)
+    return Announcer(fd, environ, leaves_session=True)
 
 
 def log_as_daemon(*, with_time: bool) -> None:
@@ -62,7 +63,6 @@ def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str
             pass_fds=(writing,),
             stdout=log,
             stderr=log,
-            start_new_session=True,
         )
     os.close(writing)
     try:

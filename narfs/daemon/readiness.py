@@ -24,14 +24,20 @@ _PIPE_PART_BYTES = 4096
 
 
 class Announcer:
-    """The child's end; says one thing once. ``fd`` is the pipe's, or None when nobody waits there."""
+    """The child's end; says one thing once. ``fd`` is the pipe's, or None when nobody waits there.
 
-    def __init__(self, fd: int | None, environ: Mapping[str, str]) -> None:
+    ``leaves_session``: who is ready has the terminal of who waits no longer.
+    """
+
+    def __init__(self, fd: int | None, environ: Mapping[str, str], *, leaves_session: bool = False) -> None:
         self._fd = fd
+        self._leaves_session = leaves_session
         self._environ = environ
 
     def ready(self, warnings: Sequence[str] = ()) -> None:
         """Say that the mount is usable, and what whoever made it should know."""
+        if self._leaves_session:
+            os.setsid()
         notify_systemd("READY=1", self._environ)
         self._say({"ready": True, "warnings": list(warnings)})
 

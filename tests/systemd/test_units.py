@@ -241,6 +241,25 @@ def test_a_line_of_fstab_mounts_and_unmounts(machine: Machine, member: Member) -
     machine.run("umount", "/mnt/fstab")
 
 
+@pytest.mark.skipif(not Path("/dev/autofs").exists(), reason="needs /dev/autofs: a kernel with autofs")
+def test_an_automount_of_fstab_mounts_at_the_first_look_and_takes_it_off_after_the_last(
+    machine: Machine, member: Member
+) -> None:
+    options = "cache-dir=/var/cache/auto,_netdev,nofail,x-systemd.automount,x-systemd.idle-timeout=1"
+    machine.write("/etc/fstab", f"file:///srv/cache /mnt/auto narfs closure={member.path.path},{options} 0 0\n")
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", "mnt-auto.automount")
+    try:
+        assert machine.mounts() == []
+        assert motto(machine, "/mnt/auto", member) == "be lazy\n"
+        assert machine.mounts() == ["/mnt/auto"]
+        wait_for(lambda: machine.mounts() == [])
+        assert motto(machine, "/mnt/auto", member) == "be lazy\n"
+    finally:
+        machine.run("systemctl", "stop", "mnt-auto.automount", "mnt-auto.mount")
+        machine.path("/etc/fstab").unlink()
+
+
 def test_a_machine_leaves_nothing_behind(directory: Path) -> None:
     place = directory / "short"
     place.mkdir()

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from narfs.formats.growing import GrowingListing
     from narfs.formats.index import NarIndex
     from narfs.formats.listing import NarListing, Node
+    from narfs.formats.narinfo import NarInfo
     from narfs.offsets import NarOffset, NarSpan
 
 _log = logging.getLogger(__name__)
@@ -86,6 +87,16 @@ class NarAccessor:
     def listing(self) -> NarListing | None:
         """The whole tree, if it may be shown now."""
         return None if self._contents is None else self._contents.index.listing
+
+    @property
+    def index(self) -> NarIndex | None:
+        """What is known of the NAR, if it may be relied on."""
+        return None if self._contents is None else self._contents.index
+
+    @property
+    def narinfo(self) -> NarInfo:
+        """Of the blob that is read."""
+        return self._described.narinfo
 
     @property
     def root(self) -> Root | None:

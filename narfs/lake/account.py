@@ -6,9 +6,10 @@ fetch that several wait for is paid by whoever asked first, and goes at his pace
 
 from __future__ import annotations
 
+from array import array
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, TypeVarTuple
 
 from narfs.errors import OverQuota
 
@@ -26,37 +27,46 @@ _paying: ContextVar[Account | None] = ContextVar("paying", default=None)
 _TRIES: Final = 3
 """Fetches of others that end at their quota while we wait for them."""
 
+_MOST_SPANS: Final = 1 << 16
+"""Of one blob, 16 bytes each; 64 GB if each request brings 1 MiB. Those that come then count without their place."""
 
-async def paid(work: Coroutine[Any, Any, bytes]) -> bytes:
-    """Do one request, and pay for what it gives."""
+
+def payer() -> Account | None:
+    """Say who pays for what is begun here."""
+    return _paying.get()
+
+
+async def paid(work: Coroutine[Any, Any, bytes], blob: BlobPlace | None = None) -> bytes:
+    """Do one request, and pay for what it gives, which is there in a blob if it is of one."""
     account = _paying.get()
     if account is None:
         return await work
     try:
-        account.begin()
+        account.begin(blob)
     except OverQuota:
         work.close()
         raise
     data = await work
-    await account.receive(len(data))
+    await account.receive(len(data), blob)
     return data
 
 
 @asynccontextmanager
 async def paid_stream(
-    stream: AbstractAsyncContextManager[AsyncIterator[bytes]],
+    stream: AbstractAsyncContextManager[AsyncIterator[bytes]], blob: BlobPlace
 ) -> AsyncIterator[AsyncIterator[bytes]]:
-    """Open a stream, and pay for its pieces; it ends with OverQuota where the quota does."""
+    """Open a blob from there on, and pay for its pieces; it ends with OverQuota where the quota does."""
     if (account := _paying.get()) is not None:
-        account.begin()
+        account.begin(blob)
     async with stream as pieces:
-        yield pieces if account is None else _PaidPieces(account, pieces)
+        yield pieces if account is None else _PaidPieces(account, pieces, blob)
 
 
 class _PaidPieces:
-    def __init__(self, account: Account, pieces: AsyncIterator[bytes]) -> None:
+    def __init__(self, account: Account, pieces: AsyncIterator[bytes], blob: BlobPlace) -> None:
         self._account = account
         self._pieces = pieces
+        self._blob = blob
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -64,8 +74,41 @@ class _PaidPieces:
     async def __anext__(self) -> bytes:
         piece = await anext(self._pieces)
         self._account.require()
-        await self._account.receive(len(piece))
+        place, self._blob = self._blob, BlobPlace(self._blob.hash_part, self._blob.start + len(piece))
+        await self._account.receive(len(piece), place)
         return piece
+
+
+class BlobPlace(NamedTuple):
+    """A place in the blob of a store path."""
+
+    hash_part: str
+    start: int
+
+
+class Fetched:
+    """What came of one blob: how much, in how many requests, and where it lay."""
+
+    __slots__ = ("_ends", "_starts", "received_bytes", "requests")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.received_bytes = 0
+        self._starts = array("Q")
+        self._ends = array("Q")
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """Give what came as bytes of the blob, from and to, in the order in which it came."""
+        return zip(self._starts, self._ends, strict=True)
+
+    def note(self, start: int, nbytes: int) -> None:
+        """Note what came."""
+        self.received_bytes += nbytes
+        if self._ends and self._ends[-1] == start:
+            self._ends[-1] += nbytes
+        elif len(self._ends) < _MOST_SPANS:
+            self._starts.append(start)
+            self._ends.append(start + nbytes)
 
 
 class Account:
@@ -74,6 +117,8 @@ class Account:
     def __init__(self, name: str, *, quota_bytes: int | None = None, lanes: Sequence[Lane] = ()) -> None:
         self.requests = 0
         self.received_bytes = 0
+        self.fetched: dict[str, Fetched] = {}
+        """By the hash part of the store path: of its blob, without what describes it."""
         self._name = name
         self._quota_bytes = quota_bytes
         self._lanes = lanes
@@ -105,13 +150,17 @@ class Account:
         if self._quota_bytes is not None and self.received_bytes >= self._quota_bytes:
             raise OverQuota(f"{self._name}: has fetched the {self._quota_bytes} bytes it may (fetch-bytes)")
 
-    def begin(self) -> None:
+    def begin(self, blob: BlobPlace | None = None) -> None:
         """Note a request; OverQuota."""
         self.require()
         self.requests += 1
+        if blob is not None:
+            self.fetched.setdefault(blob.hash_part, Fetched()).requests += 1
 
-    async def receive(self, nbytes: int) -> None:
+    async def receive(self, nbytes: int, blob: BlobPlace | None = None) -> None:
         """Note what came, and wait for as long as it should have taken."""
         self.received_bytes += nbytes
+        if blob is not None:
+            self.fetched[blob.hash_part].note(blob.start, nbytes)
         for lane in self._lanes:
             await lane.carry(nbytes)

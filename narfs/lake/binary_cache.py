@@ -14,7 +14,7 @@ from narfs.formats.narinfo import MAX_NARINFO_BYTES, NarInfo
 from narfs.formats.profile_object import MAX_PROFILE_BYTES, object_name
 from narfs.formats.seal import MAX_INDEX_BYTES
 from narfs.formats.store_path import HASH_PART, STORE_DIR
-from narfs.lake.account import paid, paid_stream
+from narfs.lake.account import BlobPlace, paid, paid_stream
 from narfs.lake.outage import Outage
 from narfs.lake.transport import CACHE_INFO, FROM_THE_START
 from narfs.offsets import BlobOffset
@@ -158,7 +158,8 @@ class BinaryCache:
         async with AsyncExitStack() as stack:
             try:
                 with self.outage.asking(patient=patient):
-                    pieces = await stack.enter_async_context(paid_stream(self._transport.stream(name, start=start)))
+                    stream = self._transport.stream(name, start=start)
+                    pieces = await stack.enter_async_context(paid_stream(stream, _place(narinfo, start)))
             except NotFound as error:
                 raise self._lost(narinfo) from error
             yield pieces
@@ -168,7 +169,7 @@ class BinaryCache:
         name = self.url.name_of(narinfo.url)
         try:
             with self.outage.asking(patient=patient):
-                return await paid(self._transport.read_range(name, start, length))
+                return await paid(self._transport.read_range(name, start, length), _place(narinfo, start))
         except NotFound as error:
             raise self._lost(narinfo) from error
 
@@ -261,3 +262,7 @@ class BinaryCache:
 
     def _lost(self, narinfo: NarInfo) -> Unavailable:
         return Unavailable(f"{self.url}: has the narinfo of {narinfo.path.base_name} but not its NAR {narinfo.url!r}")
+
+
+def _place(narinfo: NarInfo, start: BlobOffset) -> BlobPlace:
+    return BlobPlace(narinfo.path.hash_part, start)

@@ -10,6 +10,7 @@ import pytest
 
 from narfs.cache.chunk_cache import CacheStatistics
 from narfs.daemon.config import KEYS
+from narfs.daemon.reports.report import MissReport, PathReport, Report
 from narfs.engine.means import Counters
 from narfs.engine.store import StoreStatistics
 from narfs.lake.index_stores import IndexStoresStatistics
@@ -55,6 +56,12 @@ def test_every_counter_of_the_status_is_explained() -> None:
     )
     names = {field.name for kind in kinds for field in dataclasses.fields(kind)} - {"counters", "lakes"}
     assert [name for name in sorted(names) if not re.search(rf"[`.]{name}`", told)] == []
+
+
+def test_every_field_of_a_report_is_explained() -> None:
+    told = (REPOSITORY / "docs/operations.md").read_text()
+    names = {field.name for kind in (Report, PathReport, MissReport) for field in dataclasses.fields(kind)}
+    assert [name for name in sorted(names) if f"`{name}`" not in told] == []
 
 
 def test_every_key_of_the_configuration_is_explained() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -143,12 +143,23 @@ def list_(as_json: bool) -> None:
 @view.command()
 @_NAME
 @click.option("--lazy", is_flag=True, help="Also if programs are in it: they keep what they have open.")
+@click.option(
+    "--report",
+    "files",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Keep there what was read of it: a page to look at if FILE ends in .html, else JSON.",
+)
 @_AS_JSON
-def remove(name: str, lazy: bool, as_json: bool) -> None:
+def remove(name: str, lazy: bool, files: tuple[Path, ...], as_json: bool) -> None:
     """Remove a view; --json prints what was read of it."""
+    from narfs.daemon.reports.keeping import keeping
     from narfs.daemon.views import asking
 
-    told = asking.ask("view-remove", {"name": name, "lazily": lazy}, environ=os.environ)
+    with keeping(files) as keep:
+        told = asking.ask("view-remove", {"name": name, "lazily": lazy}, environ=os.environ)
+        keep(told)
     if as_json:
         print_json(told)
 
@@ -162,22 +173,33 @@ def renew(name: str) -> None:
     asking.ask("view-renew", {"name": name}, environ=os.environ)
 
 
-@view.command()
-@_NAME
+@view.command(
+    epilog="""\b
+Examples:
+  narfs view report build-17                     which paths were read, how much, and which never
+  narfs view report build-17 --html report.html  the same as a picture
+  narfs view report ~/store                      of what narfs mount shows there"""
+)
+@click.argument("name", metavar="NAME|MOUNTPOINT")
+@click.option(
+    "--html", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write a page to look at: one file."
+)
 @_AS_JSON
-def report(name: str, as_json: bool) -> None:
-    """Say what was read of a view, path by path: files opened, bytes asked for."""
-    from narfs.daemon.views import asking
+def report(name: str, file: Path | None, as_json: bool) -> None:
+    """Say what was read of a view, path by path: files opened, bytes read, fetched for it, and waited for.
 
-    told: dict[str, Any] = asking.ask("view-report", {"name": name}, environ=os.environ)
+    A mountpoint is told from a name by a slash in it.
+    """
+    from narfs.daemon.reports.asking import report_on
+    from narfs.daemon.reports.keeping import keep_page
+    from narfs.daemon.reports.table import sums, table
+
+    told = report_on(name, environ=os.environ)
+    if file is not None:
+        keep_page(told, file)
     if as_json:
         print_json(told)
-        return
-    for path in told["paths"]:
-        print_line(os.fsencode(f"{path['opened_files']}\t{path['read_bytes']}\t{path['path']}"))
-    click.echo(
-        f"{told['opened_files']} files, {told['read_bytes']} bytes of {told['read_paths']} paths;"
-        f" {told['fetched_bytes']} bytes fetched in {told['fetched_requests']} requests;"
-        f" {told['unread_paths']} paths were never read",
-        err=True,
-    )
+    elif file is None:
+        for line in table(told):
+            print_line(os.fsencode(line))
+        click.echo(sums(told), err=True)

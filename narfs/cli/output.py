@@ -8,6 +8,8 @@ import sys
 
 import click
 
+from narfs.formats.quote import printable
+
 
 def is_terminal() -> bool:
     """Say whether a person reads standard output."""
@@ -27,13 +29,4 @@ def print_line(line: bytes) -> None:
 
 def escaped(line: bytes) -> bytes:
     r"""Write what a terminal would obey or could not show as ``\x1b``, and a backslash twice."""
-    text = os.fsdecode(line)
-    return "".join(_shown(character) for character in text).encode()
-
-
-def _shown(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
-    if character.isprintable():
-        return character
-    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(character))
+    return printable(os.fsdecode(line)).encode()

@@ -29,8 +29,10 @@ from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.profiles.learner import learner_of, learning
 from narfs.daemon.registering import registration_aside
+from narfs.daemon.reports.report import report
 from narfs.daemon.session import open_session
 from narfs.errors import UsageError
+from narfs.lake.account import payer
 from narfs.mount.fuse import Stage, serve_mount
 from narfs.mount.inodes import Inodes
 from narfs.mount.mountpoint import prepare
@@ -130,9 +132,19 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 view = View.of(accessors, inodes=None if images is None else Inodes())
             known = OpenSet(session.store) if members is None else ClosedSet(member.narinfo for member in members)
             handlers: list[Handlers] = []
+            scene = Scene(
+                view,
+                None if view.closed else session.store,
+                read_deadline_s=task.config.read_deadline_s,
+                root_deadline_s=task.config.root_lookup_deadline_s,
+            )
+            account = payer()
 
             async def tell_status(_: object) -> object:
                 return status.as_json(status.take(task, session, view, handlers, started=started))
+
+            async def tell_report(_: object) -> object:
+                return status.as_json(await report(task.label, scene, account))
 
             async def tell_registration(_: object) -> object:
                 return await registration_aside(known)
@@ -142,6 +154,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
 
             operations = {
                 "status": Operation(tell_status),
+                "report": Operation(tell_report),
                 "registration": Operation(tell_registration),
                 "unmount": Operation(unmount),
             }
@@ -157,12 +170,6 @@ async def serve(task: Task, announcer: Announcer) -> None:
                     log.info("%s: mounted", task.label)
                     announcer.ready(_warnings(session))
 
-                scene = Scene(
-                    view,
-                    None if view.closed else session.store,
-                    read_deadline_s=task.config.read_deadline_s,
-                    root_deadline_s=task.config.root_lookup_deadline_s,
-                )
                 async with learning(learner_of(session, task.config, scene, accessors or (), members or ())):
                     if images is None:
                         # Files of root's, or the mounting user's where the kernel would not let root's be seen.

@@ -38,7 +38,7 @@ def in_words(count: int) -> str:
     """Write a number of bytes for people: three digits and a unit."""
     amount = float(count)
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
+        if amount < (1024 if unit == "B" else 999.5):  # 1000 KiB would be 1e+03
             return f"{count} B" if unit == "B" else f"{amount:.3g} {unit}"
         amount /= 1024
     return f"{amount:.3g} TiB"

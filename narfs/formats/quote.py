@@ -1,4 +1,4 @@
-"""How a stranger's bytes are shown in an error: printable, on one line, never long."""
+"""How a stranger's bytes are shown: printable, on one line; in an error never long."""
 
 from __future__ import annotations
 
@@ -12,3 +12,17 @@ def quote(strange: bytes | str) -> str:
     if len(strange) <= MAX_QUOTE_CHARS and len(shown) <= MAX_QUOTE_CHARS:
         return shown
     return shown[: MAX_QUOTE_CHARS - 3] + "..."
+
+
+def printable(text: str) -> str:
+    r"""Write what a terminal or a browser would obey or could not show as ``\x1b``, and a backslash twice."""
+    return "".join(_printable(character) for character in text)
+
+
+def _printable(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    if character.isprintable():
+        return character
+    errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"
+    return "".join(f"\\x{byte:02x}" for byte in character.encode(errors=errors))

@@ -94,6 +94,41 @@ def test_a_view_is_made_listed_read_reported_and_removed(program: Program) -> No
         assert not shown.exists()
 
 
+def test_a_report_says_what_was_read_and_is_kept_when_the_view_goes(program: Program) -> None:
+    files = program.home / "report.html", program.home / "report.json"
+    with daemon(program):
+        shown = Path(create(program, "one", "--closure", program.tool.path.path)["directory"])
+        (shown / program.library.path.base_name / "motto").read_bytes()
+        code, lines, said = program.run("view", "report", "one")
+        assert code == 0
+        assert lines.splitlines()[1].split()[0] == b"8"
+        assert lines.splitlines()[-1].endswith(program.tool.path.path.encode())
+        assert said.startswith("1 file, 8 B of 1 path read; 1 path never read (")
+        report = json.loads(program.output("view", "report", "one", "--json", "--html", str(files[0])))
+        fetched = {each["path"]: each["fetched_bytes"] for each in report["paths"]}
+        assert fetched[program.library.path.path] >= program.lake.blob_file(program.library).stat().st_size
+        assert "<svg" in files[0].read_text()
+        assert program.run("view", "remove", "one", "--report", str(program.home / "none" / "x"))[0] == 2
+        both = (word for file in files for word in ("--report", str(file)))
+        assert program.output("view", "remove", "one", *both) == b""
+        assert "<b>1 path</b> of 2 never read" in files[0].read_text()
+        kept = json.loads(files[1].read_text())
+        assert (kept["name"], kept["opened_files"], kept["distinct_bytes"]) == ("one", 1, 8)
+        assert program.run("view", "report", "one")[0] == 1
+
+
+@needs_root
+def test_a_report_is_asked_for_by_place_too(program: Program) -> None:
+    place = at(program, "one")
+    with daemon(program):
+        create(program, "one", "--closure", program.tool.path.path, "--at", str(place))
+        (place / program.library.path.base_name / "motto").read_bytes()
+        report = json.loads(program.output("view", "report", str(place), "--json"))
+        assert (report["name"], report["read_paths"]) == ("one", 1)
+        code, _, said = program.run("view", "report", str(program.home))
+        assert (code, said.count("\n"), "no narfs of yours is mounted there" in said) == (1, 1, True)
+
+
 @needs_root
 def test_a_view_is_shown_where_it_is_wanted_and_nowhere_else_after_its_end(program: Program) -> None:
     place = at(program, "one")

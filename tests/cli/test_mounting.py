@@ -41,6 +41,15 @@ def test_mount_returns_when_the_mount_is_usable_and_umount_when_it_is_gone(progr
         assert list((program.home / "runtime_dir/narfs").iterdir()) == []
 
 
+def test_a_mount_reports_what_was_read_of_it(program: Program) -> None:
+    with program.mounted("--closure", program.tool.path.path) as place:
+        (program.at(place, program.library) / "motto").read_bytes()
+        told = json.loads(program.output("view", "report", str(place), "--json"))
+        assert told["name"] == str(place)
+        assert (told["read_paths"], told["unread_paths"], told["distinct_bytes"]) == (1, 1, 8)
+        assert told["fetched_bytes"] == _status(program, place)["summary"]["fetched_bytes"]
+
+
 def test_status_names_what_was_fetched_and_served(program: Program) -> None:
     with program.mounted() as place:
         (program.at(place, program.library) / "motto").read_bytes()

@@ -25,3 +25,4 @@ def test_what_is_no_size_is_refused(text: str) -> None:
 
 def test_amounts_are_written_for_people() -> None:
     assert [in_words(n) for n in (0, 1023, 1536, 20 << 30, 3 << 40)] == ["0 B", "1023 B", "1.5 KiB", "20 GiB", "3 TiB"]
+    assert [in_words(n << 10) for n in (999, 1010, 1023 << 10)] == ["999 KiB", "0.986 MiB", "0.999 GiB"]

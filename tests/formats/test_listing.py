@@ -25,9 +25,11 @@ def test_every_node_is_what_it_is_in_the_model(tree: Tree) -> None:
     listing = listing_of(tree)
     model = list(nodes(tree))
     assert list(listing.walk()) == [(path, node) for node, (path, _) in enumerate(model)]
+    assert listing.count_files() == sum(isinstance(inner, File) for _, inner in model)
     for id_, (path, inner) in enumerate(model):
         node = listing.node(id_)
         assert node.id == id_ == listing.find(path)
+        assert listing.path_of(id_) == path
         assert listing.name(id_) == path.rpartition(b"/")[2]
         assert listing.node(node.parent).id == listing.find(path.rpartition(b"/")[0])
         assert listing.kind(id_) is node.kind

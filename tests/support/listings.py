@@ -24,6 +24,7 @@ def ask_everything(listing: NarListing) -> None:
         listing.node(node)
         listing.kind(node)
         listing.target(node)
+        listing.path_of(node)
         listing.child(node, b"m")
         for child in listing.children(node):
             listing.name(child)

@@ -34,15 +34,8 @@ def run_of(view: View, reads: Reads) -> Iterator[Read]:
 
 
 def _path(listing: NarListing | None, node: int) -> bytes | None:
-    """Give the path of a node inside its NAR."""
-    names: list[bytes] = []
+    """Give the path of a node inside its NAR; None for a record that makes no sense."""
     try:
-        while listing is not None and node:
-            names.append(listing.name(node))
-            parent = listing.node(node).parent
-            if parent >= node:  # a record that makes no sense
-                return None
-            node = parent
+        return None if listing is None else listing.path_of(node)
     except FormatError:
         return None
-    return None if listing is None else b"/".join(reversed(names))

@@ -6,7 +6,6 @@ place      binding a View's directory to where it is wanted
 owner      the process, or the lease, that a View ends with
 keeper     Views: create, remove, list, restore
 operations what of them the control socket offers
-report     what was read of a View
 inputs     what a derivation has to see
 asking     the other side of the socket
 """

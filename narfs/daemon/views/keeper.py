@@ -26,9 +26,9 @@ from narfs.daemon.erofs.frontend import Choice, choose
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.profiles.learner import learner_of
+from narfs.daemon.reports.report import report
 from narfs.daemon.views import place
 from narfs.daemon.views.owner import Owner
-from narfs.daemon.views.report import report
 from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import Closing, NarfsError, NotFound, OwnerGone, Unavailable, UsageError
 from narfs.mount.mountpoint import real
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from narfs.daemon.erofs.images import Images
     from narfs.daemon.known_paths import KnownPaths
     from narfs.daemon.profiles.learner import Learner
+    from narfs.daemon.reports.report import Report
     from narfs.daemon.session import Session
-    from narfs.daemon.views.report import Report
     from narfs.daemon.views.sessions import Sessions
     from narfs.lake.account import Account
     from narfs.mount.fuse import Stage
@@ -160,8 +160,8 @@ class Views:
             if kept.bound is not None:
                 await self._take_off(kept.spec, kept.bound, lazily=lazily)
                 kept.bound = None
+            told = await report(name, kept.scene, kept.account)
             del self._kept[name]
-        told = report(kept.scene, kept.account)
         (self._state / f"{name}.json").unlink(missing_ok=True)
         kept.running.cancel()
         await self._learn(kept)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from narfs.daemon.registering import registration_aside
-from narfs.daemon.views.report import report
+from narfs.daemon.reports.report import report
 from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import UsageError
 
@@ -35,7 +35,7 @@ def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitabl
 
     async def tell(arguments: Mapping[str, Any]) -> object:
         kept = views.named(_name(arguments))
-        return report(kept.scene, kept.account)
+        return await report(kept.spec.name, kept.scene, kept.account)
 
     async def tell_registration(arguments: Mapping[str, Any]) -> object:
         return await registration_aside(views.named(_name(arguments)).known)

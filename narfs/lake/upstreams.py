@@ -150,10 +150,6 @@ class Upstreams:
         """Give the seconds for which the last NotFound for ``hash_part`` may be relied on; 0: not at all."""
         return max(0.0, self._absent_until.get(hash_part, -math.inf) - self._clock())
 
-    def forget_absences(self) -> None:
-        """Ask again for everything that was absent: something was pushed."""
-        self._absent_until.clear()
-
     def statistics(self) -> UpstreamsStatistics:
         """Tell what was done so far."""
         now = self._clock()

@@ -107,16 +107,6 @@ async def test_absent_everywhere_is_not_found_and_remembered_for_its_time(
     assert (await upstreams.narinfo(HASH, any_lake))[1] == NARINFO
 
 
-async def test_absences_can_be_forgotten(world: World, autojump_clock: MockClock) -> None:
-    server = world.add("a")
-    upstreams = world.upstreams()
-    with pytest.raises(NotFound):
-        await upstreams.narinfo(HASH, any_lake)
-    server.objects[f"{HASH}.narinfo"] = NARINFO.to_bytes()
-    upstreams.forget_absences()
-    assert (await upstreams.narinfo(HASH, any_lake))[1] == NARINFO
-
-
 async def test_a_lake_in_trouble_does_not_hide_another_one(world: World, autojump_clock: MockClock) -> None:
     world.add("a").always = status(500)
     world.add("b", has=True)

@@ -1,7 +1,8 @@
 """The closure of B1: a Debian metapackage with its dependencies, one store path per package, nothing added.
 
-References are Debian's dependencies (``debian``). python3 alone is too small for B1's 150 MB of
-NARs, so it is python3-full, the closest larger package of the same; the program uses nothing but python3's part.
+References are Debian's dependencies (``debian``). python3 alone is too small for B1's 150 MB of NARs, so it is
+python3-full, the closest larger package of the same; the program uses nothing but python3's part. A quick look takes
+the machine's own Python (``own_python``), for which nothing has to be downloaded.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import cache
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from benchmarks import debian
+from benchmarks import debian, own_python
 from benchmarks.datasets import Dataset, dataset
 
 if TYPE_CHECKING:
@@ -26,8 +27,10 @@ CODE = "import json, ssl, sqlite3, asyncio, email, http.client"
 
 
 @cache
-def closure() -> Dataset:
+def closure(*, quick: bool = False) -> Dataset:
     """Open the closure; the first time it is downloaded with apt-get."""
+    if quick:
+        return dataset("closure-own-python", own_python.fill)
     return dataset(f"closure-{PACKAGE}", _fill)
 
 
@@ -66,10 +69,10 @@ class Program:
         return done.stdout
 
 
-def program() -> Program:
-    """Find the program's parts in the closure; its library path has the folders it maps from, as a RUNPATH would."""
-    store = closure().store / "nix/store"
-    note = closure().folder / "program.json"
+def program(dataset: Dataset) -> Program:
+    """Find the program's parts in a closure; its library path has the folders it maps from, as a RUNPATH would."""
+    store = dataset.store / "nix/store"
+    note = dataset.folder / "program.json"
     if note.exists():
         facts = json.loads(note.read_text(encoding="utf-8"))
         return Program(**{**facts, "libraries": tuple(facts["libraries"])})

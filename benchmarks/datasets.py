@@ -74,7 +74,7 @@ class Dataset:
         target = self.folder / f"lake-{layout}"
         if not target.exists():
             log(f"a lake of {self.folder.name}, {layout} (once; xz takes minutes)")
-            with _made(target) as folder:
+            with made(target) as folder:
                 if layout == "sealed":
                     layouts.seal(self.lake("none"), folder, self.paths, secret_key_file(), public_key())
                 elif layout == "frames":
@@ -105,8 +105,8 @@ def dataset(name: str, fill: Fill) -> Dataset:
     folder = kept() / name
     if not folder.exists():
         log(f"making dataset {name} (once)")
-        with _made(folder) as made:
-            _make(made, fill)
+        with made(folder) as partial:
+            _make(partial, fill)
     facts = json.loads((folder / "members.json").read_text(encoding="utf-8"))
     return Dataset(folder, tuple(_member(fact) for fact in facts))
 
@@ -148,8 +148,8 @@ def _nar_facts(tree: Path) -> tuple[bytes, int]:
     return digest.digest(), size
 
 
-class _made:  # noqa: N801 - used like a function, in a with statement
-    """A folder that appears under its name when complete, or not at all."""
+class made:  # noqa: N801 - used like a function, in a with statement
+    """A folder, or whatever the block puts in its place, that appears under its name when complete or not at all."""
 
     def __init__(self, target: Path) -> None:
         self._target = target

@@ -2,8 +2,8 @@
 
 Each piece is due half a round trip after it came, and downstream no earlier than the link (one, shared by all
 connections) could have carried it. A connection costs a round trip before its first byte, as a TCP handshake does. The
-counters lie in a small mapped file, so that reading them costs the proxy nothing. Plain callbacks, because the proxy
-has the processors in common with what is measured.
+counters lie in a small mapped file, so that reading them costs the proxy nothing; so does what is wrong with the link
+now (``Trouble``). Plain callbacks, because the proxy has the processors in common with what is measured.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import struct
 import sys
 from collections import deque
 from contextlib import contextmanager
+from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.processes import child, free_port, listens, wait_until
@@ -25,11 +26,24 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COUNTERS = struct.Struct("<4Q")
+_TROUBLE_AT = _COUNTERS.size
 _IN_FLIGHT_BYTES = 16 << 20
 """Under way in one direction of a connection: more than 1 Gbit/s holds in 100 ms."""
 
+_LOOK_AGAIN_S = 0.01
+
 _REQUEST_LINE_END = b" HTTP/1.1\r\n"
 """Counted in what clients send. Benchmarks only GET, so no body can hold it."""
+
+
+class Trouble(IntEnum):
+    """What a link can do to its users."""
+
+    NONE = 0
+    REFUSED = 1
+    """New connections are reset, and old ones when something comes over them."""
+    SILENT = 2
+    """Connections stay, and nothing arrives."""
 
 
 class Link(NamedTuple):
@@ -73,6 +87,15 @@ class Proxy(NamedTuple):
         """Read the counters."""
         return Traffic(*_COUNTERS.unpack_from(self.counters))
 
+    @contextmanager
+    def trouble(self, kind: Trouble) -> Iterator[None]:
+        """Make trouble until the end of the block."""
+        self.counters[_TROUBLE_AT] = kind
+        try:
+            yield
+        finally:
+            self.counters[_TROUBLE_AT] = Trouble.NONE
+
 
 @contextmanager
 def proxy(lake_port: int, base: Path, link: Link | None = None) -> Iterator[Proxy]:
@@ -80,11 +103,11 @@ def proxy(lake_port: int, base: Path, link: Link | None = None) -> Iterator[Prox
     link = link or Link()
     base.mkdir(parents=True, exist_ok=True)
     port, counters, log = free_port(), base / f"counters-{lake_port}", base / "proxy.log"
-    counters.write_bytes(bytes(_COUNTERS.size))
+    counters.write_bytes(bytes(_COUNTERS.size + 1))
     arguments = (port, lake_port, counters, link.rtt_s, link.bits_per_s)
     with child((sys.executable, "-m", "benchmarks.proxy", *map(str, arguments)), log=log) as process:
         wait_until(lambda: listens(port), process, log)
-        with counters.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        with counters.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
             yield Proxy(port, mapped)
 
 
@@ -97,6 +120,10 @@ class _Relay:
         self._counters = counters
         self._link_free_at = 0.0
         self._connections = self._requests = self._up = self._down = 0
+
+    def in_trouble(self, kind: Trouble) -> bool:
+        """Whether this is what is wrong now."""
+        return self._counters[_TROUBLE_AT] == kind
 
     def connected(self) -> None:
         """Count a connection."""
@@ -135,7 +162,9 @@ class _End(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of a stream socket
         self.transport = transport
-        if self._up:
+        if self._relay.in_trouble(Trouble.REFUSED):
+            transport.abort()
+        elif self._up:
             transport.pause_reading()
             self._loop.call_later(self._relay.link.rtt_s, lambda: self._loop.create_task(self._reach_lake()))
 
@@ -149,6 +178,9 @@ class _End(asyncio.Protocol):
             self.transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
+        if self._relay.in_trouble(Trouble.REFUSED):
+            self._abort()
+            return
         self._tail = self._relay.count(self._tail + data, len(data), up=self._up)
         self._pieces.append(data)
         self._waiting += len(data)
@@ -156,12 +188,20 @@ class _End(asyncio.Protocol):
             self.transport.pause_reading()
         self._loop.call_at(self._relay.due(len(data), self._loop.time(), up=self._up), self._deliver)
 
+    def _abort(self) -> None:
+        for end in (self, self.other):
+            if end is not None and end.transport is not None:
+                end.transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
         self._loop.call_later(self._relay.link.rtt_s / 2, self._hang_up)
 
     def _deliver(self) -> None:
         """Deliver the oldest piece, whichever this timer was for: they are due in the order they came."""
+        if self._relay.in_trouble(Trouble.SILENT):
+            self._loop.call_later(_LOOK_AGAIN_S, self._deliver)
+            return
         piece = self._pieces.popleft()
         self._waiting -= len(piece)
         if self.transport is not None and self._waiting <= _IN_FLIGHT_BYTES < self._waiting + len(piece):

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _POOL_BYTES = 128 << 20
+_LITTLE_BYTES = 16 << 20
+"""What is no larger is cut from the machine's own Python, for which nothing has to be downloaded."""
 _FILES_IN_A_DIRECTORY = 48
 
 
@@ -20,7 +22,7 @@ def many_files(files: int, *, largest_bytes: int, paths: int = 1) -> Dataset:
     """Make ``paths`` store paths of so many small files each, 48 to a directory, sizes log-uniform from 64 bytes up."""
 
     def fill(folder: Path) -> Mapping[str, tuple[str, ...]]:
-        pool = _pool()
+        pool = _pool(paths * files * largest_bytes)
         names = [f"many-{number}" for number in range(paths)]
         for name in names:
             _fill_many(folder / name, files, largest_bytes, pool, random.Random(name))  # noqa: S311 - repeatable
@@ -36,7 +38,7 @@ def many_paths(paths: int, *, smallest_bytes: int, largest_bytes: int) -> Datase
     """
 
     def fill(folder: Path) -> Mapping[str, tuple[str, ...]]:
-        pool, chance = _pool(), random.Random("paths")  # noqa: S311 - repeatable
+        pool, chance = _pool(paths * largest_bytes), random.Random("paths")  # noqa: S311 - repeatable
         members: dict[str, tuple[str, ...]] = {}
         for number in range(paths - 1):
             size = int(smallest_bytes * (largest_bytes / smallest_bytes) ** chance.random())
@@ -58,7 +60,7 @@ def deep_closure(layers: int, *, paths: int, entries: int) -> Dataset:
     """
 
     def fill(folder: Path) -> Mapping[str, tuple[str, ...]]:
-        pool, members, below = _pool(), dict[str, tuple[str, ...]](), tuple[str, ...]()
+        pool, members, below = _pool(layers * paths * entries * 2048), dict[str, tuple[str, ...]](), tuple[str, ...]()
         for layer in range(layers):
             names = [f"layer-{layer}-{number}" for number in range(paths)]
             for number, name in enumerate(names):
@@ -77,7 +79,7 @@ def one_file(size: int) -> Dataset:
     def fill(folder: Path) -> Mapping[str, tuple[str, ...]]:
         (folder / "large").mkdir()
         with (folder / "large/file").open("wb") as file:
-            left, pool = size, _pool()
+            left, pool = size, _pool(size)
             while left > 0:
                 left -= file.write(pool[:left])
         return {"large": ()}
@@ -97,8 +99,9 @@ def _fill_many(tree: Path, files: int, largest_bytes: int, pool: bytes, chance: 
         (folder / f"file-{place:02}.data").write_bytes(pool[start : start + size])
 
 
-def _pool() -> bytes:
-    tree = closure().store / "nix/store"
+def _pool(most_bytes: int) -> bytes:
+    """Give what contents are cut from, of which that many are wanted at most."""
+    tree = closure(quick=most_bytes <= _LITTLE_BYTES).store / "nix/store"
     pool = bytearray()
     for file in files_below(tree):
         pool += (tree / file).read_bytes()

@@ -1,0 +1,66 @@
+"""Which pictures there are, and of what they are drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.plot import Plot, Series
+from benchmarks.results import RESULTS, newest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from benchmarks.results import Run
+
+_GIGABIT = 1e9
+
+
+class _Curves(NamedTuple):
+    """One measure of a benchmark over the round trip, at 1 Gbit/s; ``names`` of subjects as the picture has them."""
+
+    file: str
+    benchmark: str
+    measure: str
+    title: str
+    names: dict[str, str]
+
+    def plot(self, run: Run) -> Plot | None:
+        """Draw what there is of it: a line needs two points."""
+        lines = [Series(name, self._points(run, subject)) for subject, name in self.names.items()]
+        lines = [line for line in lines if len(line.points) > 1]
+        return Plot(self.title, "round trip, ms", "seconds", lines) if lines else None
+
+    def _points(self, run: Run, subject: str) -> list[tuple[float, float]]:
+        wanted = (row for row in run.rows if (row.subject, row.measure) == (subject, self.measure))
+        links = ((row.link, row.median) for row in wanted)
+        return sorted((link.rtt_s * 1e3, median) for link, median in links if link and link.bits_per_s == _GIGABIT)
+
+
+FIGURES = (
+    _Curves(
+        "b1-cold-start.svg",
+        "b1",
+        "start and cold run",
+        "A Python program out of a closure of 160 MB, nothing of it here: seconds until it has exited (1 Gbit/s)",
+        {
+            "narfs sealed": "narfs, first start",
+            "narfs sealed, profile": "narfs, with profile",
+            "nix 2.26 copy zstd": "nix copy",
+            "rclone": "rclone",
+            "squashfuse on rclone": "squashfuse on rclone",
+            "ratarmount on rclone": "ratarmount on rclone",
+            "casync": "casync",
+        },
+    ),
+)
+
+
+def draw(folder: Path = RESULTS) -> list[Path]:
+    """Draw every picture that has been measured; gives the files."""
+    drawn = []
+    for figure in FIGURES:
+        run = newest(figure.benchmark, folder)
+        if run is not None and (plot := figure.plot(run)) is not None:
+            (folder / figure.file).write_text(plot.svg(), encoding="utf-8")
+            drawn.append(folder / figure.file)
+    return drawn

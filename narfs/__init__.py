@@ -7,7 +7,7 @@ room       one rule each
 =========  ===================================================================================================
 cli        one module per group of commands; no logic
 daemon     a process that serves: configuration, control socket, status, namespaces
-mount      gives a View to the kernel: ``view`` is pure, ``fuse`` is the only room with pyfuse3 and errno
+mount      gives a View to the kernel: ``view`` is pure, ``fuse`` is the only room with pyfuse3
 publish    writes into lakes: push, seal
 engine     joins lake and cache; holds the nursery: store, ingest, accessor, fetcher
 lake       the only wing that talks to object storage: BinaryCache over file, http and s3; Upstreams

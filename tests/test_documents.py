@@ -16,7 +16,7 @@ from narfs.engine.store import StoreStatistics
 from narfs.lake.index_stores import IndexStoresStatistics
 from narfs.lake.transport import TransportStatistics
 from narfs.lake.upstreams import UpstreamsStatistics
-from narfs.mount.fuse import MountStatistics
+from narfs.mount.statistics import MountStatistics
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [REPOSITORY / "README.md", REPOSITORY / "CHANGELOG.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

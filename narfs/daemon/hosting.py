@@ -3,7 +3,8 @@
 ::
 
     RUNTIME/control.sock         who may connect, its mode says; who may do what, the peer's user
-    RUNTIME/private/stage        the one FUSE mount: a directory for each View, entered by root only
+    RUNTIME/private/stage        the FUSE mount: a directory for each View, entered by root only
+    RUNTIME/private/slabs        the slabs under those that EROFS shows
     RUNTIME/private/erofs/NAME   a View that EROFS shows, if it is wanted nowhere else
     STATE/images                 what EROFS shows, until it is mounted
     STATE/views/NAME.json        what to make again after a restart
@@ -22,21 +23,22 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from narfs.daemon import control, event_loop, status
+from narfs.daemon import control, event_loop, fd_store, status
 from narfs.daemon.caching import operations as cache_operations
 from narfs.daemon.caching.pinning import Pinning
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import private_directory, socket_directory
-from narfs.daemon.erofs.images import Images
+from narfs.daemon.erofs.images import open_images
 from narfs.daemon.readiness import notify_systemd
 from narfs.daemon.serving import take_all_descriptors
 from narfs.daemon.session import open_household
 from narfs.daemon.views import operations as view_operations
 from narfs.daemon.views.keeper import Views
+from narfs.daemon.views.records import Records
 from narfs.daemon.views.sessions import Sessions
 from narfs.errors import NarfsError, Unavailable, UsageError
 from narfs.mount.fuse import Stage, serve_mount
@@ -44,15 +46,18 @@ from narfs.mount.mountpoint import STAGE_SOURCE, detach, mounted_at
 from narfs.mount.options import MountOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
     from pathlib import Path
 
     from narfs.daemon.config import Config
+    from narfs.daemon.erofs.images import Images
     from narfs.daemon.readiness import Announcer
     from narfs.daemon.session import Household, Session
     from narfs.mount.fuse import Handlers
 
 log = logging.getLogger(__name__)
+
+_SLABS: Final = "slabs"
 
 _LOOK_ONLY = frozenset({"status", "view-list", "view-report", "cache-status"})
 
@@ -64,7 +69,7 @@ class DaemonTask:
     load: Callable[[], Config]
     runtime: Path
     state: Path
-    environ: Mapping[str, str]
+    environ: MutableMapping[str, str]
     group: int = -1
     """Members of this group may connect, and look; -1: nobody but the user himself."""
 
@@ -105,6 +110,9 @@ class _Daemon:
         self._config = task.load()
         self._started = time.time()
         self._handlers: Handlers | None = None
+        self._images: Images | None = None
+        self._handed_over = False
+        """Whether somebody keeps the descriptor of the slabs."""
 
     async def hear_signals(self, serving: trio.CancelScope) -> None:
         """End, or read the configuration again."""
@@ -115,6 +123,9 @@ class _Daemon:
                     continue
                 log.info("%s: ending", signal.Signals(number).name)
                 notify_systemd("STOPPING=1", self._task.environ)
+                if self._images is not None and self._handed_over and await fd_store.restarting(self._task.environ):
+                    log.info("what EROFS shows is left to the daemon that comes after")
+                    self._images.leave()
                 serving.cancel()
                 return
 
@@ -124,7 +135,14 @@ class _Daemon:
         home = await self._home()
         for directory in (task.state, task.state / "views"):
             private_directory(directory)
-        async with open_household(self._config, if_held="refuse") as household, trio.open_nursery() as work:
+        async with (
+            open_household(self._config, if_held="refuse") as household,
+            open_images(task.state / "images", home.parent / "slabs", of_daemon=True, on_mount=self._keep) as images,
+            trio.open_nursery() as work,
+        ):
+            self._images = images
+            if (fd := fd_store.kept(_SLABS, task.environ)) is not None:
+                self._handed_over = images.adopt(fd)
             stage = Stage(owner=(os.geteuid(), os.getegid()))
             sessions = Sessions(household, work)
             views = Views(
@@ -132,8 +150,8 @@ class _Daemon:
                 sessions,
                 home=home,
                 own=home.parent / "erofs",
-                images=Images(task.state / "images", home, work, of_daemon=True),
-                state=task.state / "views",
+                images=images,
+                records=Records(task.state / "views"),
                 nursery=work,
                 config=lambda: self._config,
             )
@@ -150,6 +168,7 @@ class _Daemon:
             async def open_doors(handlers: Handlers) -> None:
                 self._handlers = handlers
                 warnings = await views.restore()
+                images.all_laid()
                 for warning in warnings:
                     log.warning("%s", warning)
                 work.start_soon(_feed_watchdog, task.environ)
@@ -182,15 +201,18 @@ class _Daemon:
             else:
                 raise UsageError(f"{self._task.socket}: a daemon of narfs answers there already")
         home = private_directory(runtime / "private") / "stage"
-        own = private_directory(home.parent / "erofs")
+        private_directory(home.parent / "erofs")
         real = os.path.realpath(home.parent)  # noqa: ASYNC240
         with open("/proc/self/mountinfo", encoding="latin-1") as mountinfo:  # noqa: ASYNC230, PTH123
             mounts = mountinfo.read()
-        for left in (*own.iterdir(), home):
-            if mounted_at(mounts, f"{real}/{left.relative_to(home.parent)}") is not None:
-                await detach(left)  # of a daemon that was killed
+        if mounted_at(mounts, f"{real}/{home.name}") is not None:
+            await detach(home)  # of a daemon that was killed
         home.mkdir(exist_ok=True)
         return home
+
+    def _keep(self, fd: int) -> None:
+        """Have the service manager keep the descriptor of the slabs, so that a restart hurts nobody who reads them."""
+        self._handed_over = fd_store.keep(fd, _SLABS, self._task.environ)
 
     def _reload(self) -> None:
         """Take a new configuration for the Views to come; those that are there keep theirs."""
@@ -227,11 +249,11 @@ class _Daemon:
 
     def _status(self, household: Household, views: Views, sessions: Sessions) -> Callable[[object], Awaitable[object]]:
         async def tell(_: object) -> object:
-            if self._handlers is None:
+            if self._handlers is None or self._images is None:
                 raise Unavailable("the daemon is starting")
             return status.take_daemon(
                 household,
-                self._handlers.statistics(),
+                self._handlers.statistics() + self._images.statistics(),
                 [kept.facts() for kept in views.kept],
                 sessions.open,
                 cache_dir=self._config.cache_dir,

@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import time
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from narfs.daemon.directories import socket_directory
 from narfs.daemon.erofs.alone import serve_alone
 from narfs.daemon.erofs.frontend import choose
 from narfs.daemon.erofs.homes import make_home
-from narfs.daemon.erofs.images import Images
+from narfs.daemon.erofs.images import open_images
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.profiles.learner import learner_of, learning
@@ -41,14 +42,15 @@ from narfs.mount.scene import Scene
 from narfs.mount.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator, Callable, Iterable
 
     from narfs.daemon.config import Config
     from narfs.daemon.erofs.frontend import Members
+    from narfs.daemon.erofs.images import Images
     from narfs.daemon.readiness import Announcer
     from narfs.daemon.selection import Selection
     from narfs.daemon.session import Session
-    from narfs.mount.fuse import Handlers
+    from narfs.mount.statistics import MountStatistics
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +119,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
         async with (
             open_session(task.config, if_held=task.if_cache_held) as session,
             offered_by(session) as of_cache,
+            AsyncExitStack() as opened,
         ):
             if session.cache is None and task.if_cache_held == "uncached":
                 log.info("%s: without a cache: %s is in use", task.label, task.config.cache_dir)
@@ -126,12 +129,12 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 await session.introduce()
             members = await session.members(task.selection, unseal=True) if task.selection.closed else None
             accessors = None if members is None else await session.accessors(members)
-            images = await _images(task, accessors, nursery)
+            images = await opened.enter_async_context(_images(task, accessors))
             view = View(closed=False)
             if accessors is not None:
                 view = View.of(accessors, inodes=None if images is None else Inodes())
             known = OpenSet(session.store) if members is None else ClosedSet(member.narinfo for member in members)
-            handlers: list[Handlers] = []
+            counts: list[Callable[[], MountStatistics]] = []
             scene = Scene(
                 view,
                 None if view.closed else session.store,
@@ -141,7 +144,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
             account = payer()
 
             async def tell_status(_: object) -> object:
-                return status.as_json(status.take(task, session, view, handlers, started=started))
+                return status.as_json(status.take(task, session, view, counts, started=started))
 
             async def tell_report(_: object) -> object:
                 return status.as_json(await report(task.label, scene, account))
@@ -164,8 +167,8 @@ async def serve(task: Task, announcer: Announcer) -> None:
             shared = task.options.allow_other
             async with listening(path, operations), serving_nix(task.nix_socket, known, shared=shared):
 
-                def ready(serving: Handlers) -> None:
-                    handlers.append(serving)
+                def ready(count: Callable[[], MountStatistics]) -> None:
+                    counts.append(count)
                     gc.freeze()  # what is loaded stays: a full collection took 11 ms over it, in the middle of service
                     log.info("%s: mounted", task.label)
                     announcer.ready(_warnings(session))
@@ -174,7 +177,12 @@ async def serve(task: Task, announcer: Announcer) -> None:
                     if images is None:
                         # Files of root's, or the mounting user's where the kernel would not let root's be seen.
                         stage = Stage(scene, owner=(os.geteuid(), os.getegid()))
-                        await serve_mount(stage, task.mountpoint, options=task.options, on_ready=ready)
+                        await serve_mount(
+                            stage,
+                            task.mountpoint,
+                            options=task.options,
+                            on_ready=lambda handlers: ready(handlers.statistics),
+                        )
                     else:
                         await serve_alone(scene, images, session.household, task.mountpoint, on_ready=ready)
         nursery.cancel_scope.cancel()
@@ -193,19 +201,21 @@ def _warnings(session: Session) -> list[str]:
     return warnings if session.household.cache_trouble is None else [*warnings, session.household.cache_trouble]
 
 
-async def _images(task: Task, members: Members | None, nursery: trio.Nursery) -> Images | None:
-    """Give the place of images if EROFS was asked for; UsageError says why it cannot be."""
+@asynccontextmanager
+async def _images(task: Task, members: Members | None) -> AsyncIterator[Images | None]:
+    """Open the place of images if EROFS was asked for; UsageError says why it cannot be."""
     if task.config.frontend is not Frontend.EROFS:
-        return None
+        yield None
+        return
     if task.options.extra:
         raise UsageError(f"-o {min(task.options.extra)}: an option of FUSE, which --frontend erofs does not take")
-    images = Images(task.images, make_home(task.runtime), nursery)
+    home = make_home(task.runtime)
     try:
-        await choose(task.config, members, images)
-    except BaseException:
-        images.home.rmdir()
-        raise
-    return images
+        async with open_images(task.images, home) as images:
+            await choose(task.config, members, images)
+            yield images
+    finally:
+        home.rmdir()
 
 
 async def _end_on_signal(serving: trio.CancelScope) -> None:

@@ -19,7 +19,7 @@ from narfs.lake.store_url import StoreUrl
 from narfs.lake.upstreams import UpstreamsStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from narfs.cache.chunk_cache import CacheStatistics
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from narfs.daemon.serving import Task
     from narfs.daemon.session import Household, Session
     from narfs.engine.store import StoreStatistics
-    from narfs.mount.fuse import Handlers, MountStatistics
+    from narfs.mount.statistics import MountStatistics
     from narfs.mount.view import View
 
 
@@ -129,9 +129,11 @@ def serves(config: Config) -> dict[str, object]:
     return told
 
 
-def take(task: Task, session: Session, view: View, handlers: Sequence[Handlers], *, started: float) -> Status:
+def take(
+    task: Task, session: Session, view: View, counts: Sequence[Callable[[], MountStatistics]], *, started: float
+) -> Status:
     """Ask every room."""
-    requests = handlers[0].statistics() if handlers else None
+    requests = counts[0]() if counts else None
     cache = None if session.cache is None else session.cache.statistics()
     lakes, index_stores = session.lakes.statistics(), session.index_stores.statistics()
     verified = sum(1 for attachment in view.attachments if attachment.accessor.listing is not None)

@@ -13,16 +13,16 @@ import trio
 from narfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 T = TypeVar("T")
 
 _PATIENCE_S = 5.0
 """A mount whose daemon hangs answers stat never; not bounded by this is the thread that asked, which is left behind."""
 
-IMAGE_NAME = re.compile(r"narfs-(\d+)-\d+(?:-(.+))?\.erofs")
-"""What images of EROFS mounts are called, after the process that serves their slab, and the daemon's view if it is one;
-mountinfo has it."""
+IMAGE_NAME = re.compile(r"narfs-(\d+)-(\d+)-\d+(?:-(.+))?\.erofs")
+"""What images of EROFS mounts are called, after the process that made them, the device number of the mount that has
+their slab, and the daemon's view if it is one; mountinfo has it."""
 
 STAGE_SOURCE = "narfs-daemon"
 """What mountinfo has for the source of the one FUSE mount of a daemon, in which each view is a directory."""
@@ -37,20 +37,21 @@ class Mounted(NamedTuple):
     source: str
     root: str = "/"
     """What of its file system is mounted."""
+    device: str = ""
 
     @property
     def view(self) -> str | None:
         """The name of the daemon's view that is there, tree or EROFS; None of any other mount."""
         if self.kind == "erofs":
             image = self._image
-            return None if image is None else image[2]
+            return None if image is None else image[3]
         name = self.root.removeprefix("/")
         return name if self.source == STAGE_SOURCE and name and "/" not in name else None
 
     @property
     def is_ours(self) -> bool:
         """Whether narfs mounted it."""
-        return self.kind == "fuse.narfs" or self.server is not None
+        return self.kind == "fuse.narfs" or self.slabs is not None
 
     @property
     def whose(self) -> str | None:
@@ -58,10 +59,10 @@ class Mounted(NamedTuple):
         return self.view and f"view {self.view} of the daemon is there; narfs view remove {self.view}"
 
     @property
-    def server(self) -> int | None:
-        """The process that serves the slab of an EROFS mount of ours; None of any other mount."""
+    def slabs(self) -> str | None:
+        """The device of the mount that has the slab of an EROFS mount of ours; None of any other mount."""
         image = self._image
-        return None if image is None else int(image[1])
+        return None if image is None else f"0:{image[2]}"
 
     @property
     def _image(self) -> re.Match[str] | None:
@@ -77,21 +78,28 @@ def lives(pid: int | str) -> bool:
     return told.rpartition(b")")[2].split()[0] not in (b"Z", b"X")
 
 
-def image_name(pid: int, number: int, view: str | None) -> str:
-    """Name an image; ``view`` is whose it is if it is a daemon's."""
-    return f"narfs-{pid}-{number}{'' if view is None else f'-{view}'}.erofs"
+def image_name(pid: int, slabs: str, number: int, view: str | None) -> str:
+    """Name an image; ``slabs`` is the device of the mount that has its slab, ``view`` whose it is if a daemon's."""
+    return f"narfs-{pid}-{slabs.removeprefix('0:')}-{number}{'' if view is None else f'-{view}'}.erofs"
 
 
 def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
     """Find the topmost mount at exactly this place."""
     found = None
+    for place, mounted in _all(mountinfo):
+        if place == os.fsencode(mountpoint):
+            found = mounted
+    return found
+
+
+def _all(mountinfo: str) -> Iterator[tuple[bytes, Mounted]]:
+    """Give all mounts, those below others first: proc_pid_mountinfo(5)."""
     for line in mountinfo.splitlines():
         fields, _, more = line.partition(" - ")
-        root, place = (_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), field) for field in fields.split(" ")[3:5])
-        if place.encode("latin-1", "replace") == os.fsencode(mountpoint):
-            kind, source, *_ = more.split(" ")
-            found = Mounted(kind, source, root)
-    return found
+        _, _, device, *places = fields.split(" ")
+        root, place = (_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), field) for field in places[:2])
+        kind, source, *_ = more.split(" ")
+        yield place.encode("latin-1", "replace"), Mounted(kind, source, root, device)
 
 
 def place_of(mountpoint: Path) -> str:
@@ -99,7 +107,7 @@ def place_of(mountpoint: Path) -> str:
     if mountpoint.name in {"", ".."}:  # there is no name to take off
         return os.path.realpath(mountpoint)
     place = os.path.join(os.path.realpath(mountpoint.parent), mountpoint.name)  # noqa: PTH118 - resolve() would look
-    mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")
+    mountinfo = _mountinfo()
     return place if mounted_at(mountinfo, place) else os.path.realpath(mountpoint)
 
 
@@ -139,12 +147,15 @@ async def detach(place: Path) -> None:
 
 async def _is_dead(place: Path) -> bool:
     here = _mounted(place)
-    if here is not None and here.server is not None:
-        return not lives(here.server)
-    if here is None or not here.kind.startswith("fuse"):
+    asked: Path | None = place
+    if here is not None and here.slabs is not None:  # EROFS would answer for itself
+        asked = next((Path(os.fsdecode(at)) for at, each in _all(_mountinfo()) if each.device == here.slabs), None)
+    elif here is None or not here.kind.startswith("fuse"):
         return False
+    if asked is None:
+        return True
     try:
-        await _ask(place, os.statvfs)
+        await _ask(asked, os.statvfs)
     except OSError:
         return True
     return False
@@ -163,4 +174,8 @@ def _first_entry(place: Path) -> str | None:
 
 
 def _mounted(place: Path) -> Mounted | None:
-    return mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), str(place))
+    return mounted_at(_mountinfo(), str(place))
+
+
+def _mountinfo() -> str:
+    return Path("/proc/self/mountinfo").read_text(encoding="latin-1")

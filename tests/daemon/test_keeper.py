@@ -8,6 +8,7 @@ import trio
 
 from narfs.daemon.selection import Selection
 from narfs.daemon.views.keeper import Views
+from narfs.daemon.views.records import Records
 from narfs.daemon.views.spec import ViewSpec
 from narfs.mount.fuse import Stage
 
@@ -17,18 +18,19 @@ if TYPE_CHECKING:
 
 async def test_a_daemon_that_goes_before_its_views_are_there_keeps_them_for_the_next(tmp_path: Path) -> None:
     unused = cast("Any", None)
+    records = Records(tmp_path)
     async with trio.open_nursery() as nursery:
         views = Views(
             Stage(),
             unused,
             home=tmp_path,
             own=tmp_path,
-            state=tmp_path,
+            records=records,
             images=unused,
             nursery=nursery,
             config=unused,
         )
-        views._write(ViewSpec("one", Selection(closed=False)))
+        records.write(ViewSpec("one", Selection(closed=False)), None)
         await views.close()
         assert "going away" in (await views.restore())[0]
     assert (tmp_path / "one.json").exists()

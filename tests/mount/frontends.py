@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,10 +12,10 @@ import pytest
 import trio
 
 from narfs.cache.lots import Lots
-from narfs.daemon.erofs.images import Images
+from narfs.daemon.erofs.images import open_images
 from narfs.daemon.session import Household
 from narfs.engine.store import open_workers
-from narfs.mount.fuse import Handlers, Stage, serve_mount
+from narfs.mount.inodes import Inodes
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
 from tests.mount.kernel import PATIENCE_S, mounted, sys_, unmount
@@ -27,6 +26,15 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from narfs.cache.chunk_cache import ChunkCache
+    from narfs.daemon.erofs.images import Images
+    from narfs.mount.statistics import MountStatistics
+
+
+class Counted(Protocol):
+    """Who serves, and counts what it was asked."""
+
+    def statistics(self) -> MountStatistics:
+        """Count."""
 
 
 class Mounting(Protocol):
@@ -34,55 +42,39 @@ class Mounting(Protocol):
 
     def __call__(
         self, view: View, place: Path, *, read_deadline_s: float = 120
-    ) -> AbstractAsyncContextManager[Handlers]: ...
+    ) -> AbstractAsyncContextManager[Counted]: ...
 
 
 @asynccontextmanager
 async def mounted_by_erofs(
     view: View, place: Path, *, read_deadline_s: float = 120, cache: ChunkCache | None = None
-) -> AsyncIterator[Handlers]:
-    """Mount the same paths as ``view`` has, as the daemon does; what FUSE serves is beside ``place``."""
+) -> AsyncIterator[Images]:
+    """Mount the same paths as ``view`` has, as the daemon does; their slab is beside ``place``."""
     for each in view.attachments:
         if each.accessor.listing is None:  # the daemon waits for the pass
             assert isinstance(each.accessor, MemoryAccessor)
             each.accessor.verify()
-    stage = Stage()
     scene = Scene(
-        View.of([(each.path, each.accessor) for each in view.attachments], inodes=stage.inodes),
+        View.of([(each.path, each.accessor) for each in view.attachments], inodes=Inodes()),
         read_deadline_s=read_deadline_s,
     )
-    stage.show(b"view", scene)
-    home = place.with_name("stage")
-    for directory in (place, home):
-        directory.mkdir(exist_ok=True)
-    ready = trio.Event()
-    found: list[Handlers] = []
-
-    def on_ready(handlers: Handlers) -> None:
-        found.append(handlers)
-        ready.set()
-
+    place.mkdir(exist_ok=True)  # noqa: ASYNC240 - nothing is mounted yet
     # On a disk, for the kernel takes no image from tmpfs, where other files of a test may be.
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as disk:
-        try:
-            with trio.fail_after(PATIENCE_S):
-                async with open_workers(1) as workers, trio.open_nursery() as nursery:
-                    nursery.start_soon(partial(serve_mount, stage, home, on_ready=on_ready))
-                    await ready.wait()
-                    images = Images(Path(disk, "images"), home, nursery)
-                    if (trouble := await images.trouble()) is not None:
-                        pytest.skip(trouble)
-                    household = Household(cache, None, workers, Lots(None if cache is None else cache.catalog))
-                    await images.mount("view", scene, household, stage, place)
-                    try:
-                        yield found[0]
-                    finally:
-                        with trio.CancelScope(shield=True):
-                            await sys_(unmount, place)
-                    nursery.cancel_scope.cancel()
-        finally:
-            unmount(place)
-            unmount(home)
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as disk, trio.fail_after(PATIENCE_S):
+        async with (
+            open_workers(1) as workers,
+            open_images(Path(disk, "images"), place.with_name("slabs")) as images,
+        ):
+            if (trouble := await images.trouble()) is not None:
+                pytest.skip(trouble)
+            household = Household(cache, None, workers, Lots(None if cache is None else cache.catalog))
+            await images.mount("view", scene, household, place)
+            try:
+                yield images
+            finally:
+                with trio.CancelScope(shield=True):
+                    await scene.waits.close()
+                    await sys_(unmount, place)
 
 
 FRONTENDS = [

@@ -12,9 +12,9 @@ from pyfuse3 import ROOT_INODE, EntryAttributes, FUSEError
 from narfs import errors
 from narfs.engine import accessor
 from narfs.errors import Closing, Corrupt, NarfsError, Unavailable, Untrusted
+from narfs.mount.errnos import ERRNOS
 from narfs.mount.fuse import Handlers, Stage
 from narfs.mount.fuse.entries import FOREVER_S, UNVERIFIED_S
-from narfs.mount.fuse.errnos import ERRNOS
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
 from tests.mount.model import MemoryAccessor, MemorySource, path
@@ -229,7 +229,7 @@ async def test_a_bug_is_an_io_error_with_a_traceback_and_the_next_request_is_ans
 
 
 async def test_a_failure_is_a_warning_once_and_absence_never(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG, "narfs.mount.fuse.errnos")
+    caplog.set_level(logging.DEBUG, "narfs.mount.errnos")
     accessor = MemoryAccessor(TREE, verified=False)
     accessor.fail(Corrupt("NarHash differs"))
     ops = closed(one=accessor)

@@ -107,12 +107,12 @@ async def test_inode_numbers_are_the_same_in_listing_and_stat_and_after_a_restar
 
 async def test_two_paths_with_the_same_nar_have_one_page_cache(tmp_path: Path, mounted: Mounting) -> None:
     accessor = MemoryAccessor(TREE)
-    async with mounted(View.of([(path("one"), accessor), (path("two"), accessor)]), tmp_path / "m") as handlers:
+    async with mounted(View.of([(path("one"), accessor), (path("two"), accessor)]), tmp_path / "m") as served:
         await sys_(at(tmp_path / "m", "one", "large").read_bytes)
         await wait_all_tasks_blocked(0.05)  # what the kernel reads ahead may still come
-        reads = handlers.requests["read"]
+        reads = served.statistics().requests["read"]
         assert await sys_(at(tmp_path / "m", "two", "large").read_bytes) == LARGE
-        assert handlers.requests["read"] == reads
+        assert served.statistics().requests["read"] == reads
         assert await sys_(os.listdir, at(tmp_path / "m", "two", "bin")) == ["run"]
         assert await sys_(os.listdir, at(tmp_path / "m", "one", "bin")) == ["run"]
 
@@ -186,13 +186,13 @@ async def test_there_are_no_extended_attributes(tmp_path: Path, mounted: Mountin
         except OSError as error:
             return error.errno
 
-    async with mounted(view(one=TREE), tmp_path / "m") as handlers:
+    async with mounted(view(one=TREE), tmp_path / "m") as served:
         large = at(tmp_path / "m", "one", "large")
         assert await sys_(listed, large) in ([], errno.ENOTSUP)
         assert await errno_of(os.getxattr, large, "user.x") == errno.ENOTSUP
-        requests = sum(handlers.requests.values())
+        requests = sum(served.statistics().requests.values())
         assert await errno_of(os.getxattr, large, "security.capability") in (errno.ENOTSUP, errno.ENODATA)
-        assert sum(handlers.requests.values()) == requests
+        assert sum(served.statistics().requests.values()) == requests
 
 
 async def test_statfs_shows_a_full_disk(tmp_path: Path, mounted: Mounting) -> None:

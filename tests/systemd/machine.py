@@ -75,6 +75,17 @@ class Machine:
             check=False,
         )
 
+    def begin(self, *command: str | Path) -> subprocess.Popen[str]:
+        """Begin a command as root; what it prints is to be asked of it."""
+        return subprocess.Popen(
+            ["nsenter", f"--target={self.pid}", *_ENTER, "--", *command],
+            env={"PATH": _PATH, "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
     def run(self, *command: str | Path) -> str:
         """Run what must succeed, and give what it printed."""
         done = self.start(*command)

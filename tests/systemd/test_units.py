@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import random
 import re
 import select
 import shutil
@@ -32,6 +35,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to boot a systemd"),
 ]
 
+NOISE = random.Random(0).randbytes(32 << 20)  # noqa: S311
+
 UNITS = ("narfs.service", "mnt-store.mount")
 
 
@@ -58,7 +63,13 @@ def unread(lake: Lake) -> Member:
 
 
 @pytest.fixture(scope="module")
-def booted(directory: Path, lake: Lake, member: Member, unread: Member) -> Iterator[Machine]:
+def large(lake: Lake) -> Member:
+    return lake.add("large", File(NOISE))
+
+
+@pytest.fixture(scope="module")
+def booted(directory: Path, lake: Lake, member: Member, unread: Member, large: Member) -> Iterator[Machine]:
+    assert large.nar
     with Machine(directory) as machine:
         shutil.copytree(lake.directory, machine.path("/srv/cache"))
         assert {member.narinfo.compression, unread.narinfo.compression} == {"zstd", "xz"}
@@ -94,6 +105,10 @@ def frontend(request: pytest.FixtureRequest, directory: Path) -> str:
     if name == "erofs" and (trouble := kernel.trouble(directory, directory)):
         pytest.skip(trouble)
     return name
+
+
+def own_mounts(frontend: str) -> list[str]:
+    return [f"/run/narfs/private/{name}" for name in (("stage",) if frontend == "tree" else ("stage", "slabs"))]
 
 
 def wait_for(met: Callable[[], bool]) -> None:
@@ -137,7 +152,7 @@ def test_a_view_of_the_service_is_seen_by_everybody(served: Machine, member: Mem
     path = member.path.path
     served.run("narfs", "view", "create", "one", "--path", path, "--at", "/srv/one", "--frontend", frontend)
     assert motto(served, "/srv/one", member) == "be lazy\n"
-    assert served.mounts() == ["/run/narfs/private/stage", "/srv/one"]
+    assert served.mounts() == [*own_mounts(frontend), "/srv/one"]
     main = served.property("narfs", "MainPID")
     assert served.run("readlink", f"/proc/{main}/ns/mnt") == served.run("readlink", "/proc/1/ns/mnt")
     served.run("systemctl", "stop", "narfs")
@@ -197,8 +212,50 @@ def test_a_daemon_that_hangs_is_killed_and_its_views_come_back(machine: Machine,
     machine.run("sh", "-c", f"kill -STOP {machine.property('narfs', 'MainPID')}")
     wait_for(lambda: machine.property("narfs", "NRestarts") == "1")
     wait_for(lambda: motto(machine, "/srv/one", member) == "be lazy\n")
-    assert machine.mounts() == ["/run/narfs/private/stage", "/srv/one"]
+    assert set(machine.mounts()) == {*own_mounts(frontend), "/srv/one"}
     machine.run("narfs", "view", "remove", "one")
+
+
+_READER = """
+import hashlib, os, sys, time
+found, fd = hashlib.sha256(), os.open(sys.argv[1], os.O_RDONLY)
+while data := os.read(fd, 1 << 17):
+    found.update(data)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    if fd and not os.path.exists("/srv/reading"):
+        open("/srv/reading", "w").close()
+    time.sleep(0.01)
+print(found.hexdigest(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_who_reads_notices_nothing_when_the_daemon_is_replaced(
+    served: Machine, member: Member, large: Member, directory: Path, how: str
+) -> None:
+    if trouble := kernel.trouble(directory, directory):
+        pytest.skip(trouble)
+    paths = ("--path", member.path.path, "--path", large.path.path)
+    served.run("narfs", "view", "create", "one", *paths, "--at", "/srv/one", "--frontend", "erofs")
+    mounts, main = served.mounts(), served.property("narfs", "MainPID")
+    served.path("/srv/reading").unlink(missing_ok=True)
+    reader = served.begin(sys.executable, "-c", _READER, f"/srv/one/{large.path.base_name}")
+    wait_for(served.path("/srv/reading").exists)
+    if how == "restart":
+        served.run("systemctl", "restart", "narfs")
+    else:
+        served.run("sh", "-c", f"kill -KILL {main}")
+    wait_for(lambda: served.property("narfs", "MainPID") not in {main, "0"})
+    assert reader.poll() is None, "it read too fast to prove anything"
+    assert motto(served, "/srv/one", member) == "be lazy\n"
+    assert reader.communicate(timeout=PATIENCE_S) == (f"{hashlib.sha256(NOISE).hexdigest()}\n", "")
+    assert set(served.mounts()) == set(mounts)
+    (view,) = json.loads(served.run("narfs", "view", "list", "--json"))
+    assert view["frontend"] == "erofs"
+    served.run("narfs", "view", "remove", "one")
+    served.run("systemctl", "stop", "narfs")
+    assert served.mounts() == []
+    served.run("systemctl", "start", "narfs")
 
 
 def test_a_wrong_configuration_is_not_tried_again(machine: Machine) -> None:

@@ -40,7 +40,7 @@ async def choose(config: Config, members: Members | None, images: Images) -> Cho
     wanted = config.frontend is Frontend.EROFS
     if trouble is None and members is not None:
         if wanted:
-            await _for_all(members, lambda accessor: accessor.settle())
+            await settle(members)
             return Choice(Frontend.EROFS, "asked for")
         trouble = await _without_tree(members)
     if trouble is None:
@@ -48,6 +48,11 @@ async def choose(config: Config, members: Members | None, images: Images) -> Cho
     if wanted:
         raise UsageError(f"--frontend erofs: {trouble}")
     return Choice(Frontend.TREE, trouble)
+
+
+async def settle(members: Members) -> None:
+    """Wait for all trees, for whole NARs if it must be; raises why one cannot be had."""
+    await _for_all(members, lambda accessor: accessor.settle())
 
 
 async def _trouble(config: Config, members: Members | None, images: Images) -> str | None:

@@ -60,6 +60,15 @@ class _Placed(NamedTuple):
         return self.first.block if self.member.earlier else None
 
 
+class Laid(NamedTuple):
+    """Which blocks of a slab an attachment's NAR has, and by what lot."""
+
+    block: int
+    blocks: int
+    attachment: Attachment
+    key: bytes
+
+
 class NewPart(NamedTuple):
     """A part that was made, for the next View: what ``Parts.keep`` wants."""
 
@@ -71,7 +80,7 @@ class NewPart(NamedTuple):
 
 async def write_image(
     view: View, household: Household, image: Path, fresh: Mapping[bytes, NewPart]
-) -> tuple[list[tuple[int, int, Attachment]], list[NewPart]]:
+) -> tuple[list[Laid], list[NewPart]]:
     """Write the image of a View whose trees are all known; give what has which blocks of its slab, and the new parts.
 
     ``fresh`` are parts that are not in the cache yet, by the keys of their lots.
@@ -93,7 +102,7 @@ async def write_image(
     finally:
         os.close(fd)
     ranges = [
-        (one.lot.slab_block, one.lot.slab_blocks, attachment)
+        Laid(one.lot.slab_block, one.lot.slab_blocks, attachment, one.key)
         for one, attachment in zip(placed, view.attachments, strict=False)  # .links is behind them
         if not one.member.earlier
     ]

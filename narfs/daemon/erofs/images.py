@@ -1,48 +1,88 @@
-"""The directory that images are made in. An image is unlinked once it is mounted: the kernel holds it open."""
+"""Images of Views, and the mount of the slabs under them. An image is unlinked once it is mounted: the kernel has it.
+
+The mount of slabs is made with the first image, or taken over from the process before, whose Views then stay what they
+are: ``adopt``. It goes with this process, unless that was told to ``leave`` it to the next.
+"""
 
 from __future__ import annotations
 
 import itertools
 import os
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
+from narfs.daemon import linux
 from narfs.daemon.directories import private_directory
 from narfs.daemon.erofs import kernel
 from narfs.daemon.erofs.image import write_image
 from narfs.daemon.erofs.leftovers import drop_leftovers
+from narfs.daemon.erofs.shown import Shown
 from narfs.errors import Unavailable
-from narfs.mount.mountpoint import IMAGE_NAME, image_name, lives, prepare
+from narfs.mount.mountpoint import IMAGE_NAME, detach, image_name, lives, mounted_at, place_of, prepare
 from narfs.mount.slab import Slab
+from narfs.mount.slabs import Slabs
+from narfs.mount.statistics import MountStatistics
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable
 
     from narfs.cache.chunk_cache import ChunkCache
     from narfs.daemon.erofs.image import NewPart
     from narfs.daemon.session import Household
-    from narfs.mount.fuse import Stage
+    from narfs.mount.mountpoint import Mounted
     from narfs.mount.scene import Scene
-
 
 _INDEXES_WRITTEN_S: Final = 3.0
 """Sealed indexes that have just come are being written; parts are kept beside them only."""
 
 
-class Images:
-    """Images in ``directory``, with slabs that a stage shows at ``home``. New parts are kept in ``nursery``.
+_SLABS_OPTIONS: Final = "rootmode=40000,user_id=0,group_id=0,max_read=1048576"
 
-    ``of_daemon``: they are of views that a daemon keeps, and are named after them.
+
+@asynccontextmanager
+async def open_images(
+    directory: Path, home: Path, *, of_daemon: bool = False, on_mount: Callable[[int], object] = lambda _: None
+) -> AsyncIterator[Images]:
+    """Make images in ``directory``, with their slabs at ``home``; nothing is mounted there afterwards.
+
+    ``of_daemon``: they are of views that a daemon keeps, and are named after them. ``on_mount`` is given the descriptor
+    that slabs are served over.
     """
+    async with trio.open_nursery() as nursery:
+        images = Images(directory, home, nursery, of_daemon=of_daemon, on_mount=on_mount)
+        try:
+            yield images
+        finally:
+            images.close()
+            nursery.cancel_scope.cancel()
 
-    def __init__(self, directory: Path, home: Path, nursery: trio.Nursery, *, of_daemon: bool = False) -> None:
+
+class Images:
+    """Made by ``open_images``. New parts are kept in ``nursery``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        home: Path,
+        nursery: trio.Nursery,
+        *,
+        of_daemon: bool,
+        on_mount: Callable[[int], object],
+    ) -> None:
+        self.left = False
+        """Whether the mounts are left to the next process."""
         self._directory = directory
+        self._home = home
         self._of_daemon = of_daemon
+        self._on_mount = on_mount
         self._nursery = nursery
-        self.home = home
         self._numbers = itertools.count()
+        self._slabs: Slabs | None = None
+        self._making = trio.Lock()
         self._trouble: str | None = None
         self._tried = False
         self._fresh: dict[bytes, NewPart] = {}
@@ -55,31 +95,110 @@ class Images:
             self._tried = True
         return self._trouble
 
-    async def mount(self, name: str, scene: Scene, household: Household, stage: Stage, at: Path) -> Path:
-        """Show at ``at`` a scene that is on the stage under ``name`` and knows all its trees; give the real path."""
+    async def mount(self, name: str, scene: Scene, household: Household, at: Path) -> Shown:
+        """Show at ``at`` a scene, a View that knows all its trees; ``take_off`` ends it. Unavailable, UsageError."""
         place = await prepare(at)
-        image = self._directory / image_name(os.getpid(), next(self._numbers), name if self._of_daemon else None)
+        slabs, device = await self._mounted()
+        number = next(self._numbers)
+        image = self._directory / image_name(os.getpid(), device, number, name if self._of_daemon else None)
+        laid = None
         try:
             ranges, new = await write_image(scene.view, household, image, self._fresh)
-            slab = Slab(scene, ranges)
-            slab_name = stage.lay(name.encode(), slab)
-            slab_path = self.home / os.fsdecode(slab_name)
+            laid = self._lay(slabs, Slab(scene, (one[:3] for one in ranges)))
             # In a thread: the kernel opens the slab, which this loop has to answer.
-            await trio.to_thread.run_sync(partial(kernel.mount, image, slab_path, place))
-        except OSError as error:
-            raise Unavailable(f"{image}: {error.strerror}") from error
+            await trio.to_thread.run_sync(partial(kernel.mount, image, self._home / str(laid), place))
+        except BaseException as error:
+            if laid is not None:
+                slabs.take(laid)
+            if isinstance(error, OSError):
+                raise Unavailable(f"{image}: {error.strerror}") from error
+            raise
         finally:
             image.unlink(missing_ok=True)
-
-        def is_shown() -> bool:
-            file = stage.slab_named(slab_name)
-            return file is not None and file.slab is slab
-
-        self._nursery.start_soon(drop_leftovers, slab, slab_path, is_shown)
         if household.cache is not None and new:
             self._fresh |= {part.key: part for part in new}
             self._nursery.start_soon(self._keep, household.cache, new)
-        return place
+        return Shown.of(place, image, laid, ranges)
+
+    def adopt(self, fd: int) -> bool:
+        """Take over the mount of slabs from the process that ``fd`` comes from, if it is still there."""
+        here = _here(self._home)
+        if here is None or here.kind != "fuse.narfs":
+            os.close(fd)
+            return False
+        self._slabs = Slabs(fd, adopted=True)
+        self._nursery.start_soon(self._slabs.serve)
+        return True
+
+    def still_shows(self, shown: Shown) -> bool:
+        """Whether what the process before showed is still there, over slabs that were taken over."""
+        here, home = _here(Path(shown.place)), _here(self._home)
+        if self._slabs is None or here is None or home is None:
+            return False
+        return (here.source, here.slabs) == (shown.image, home.device)
+
+    async def lay_again(self, shown: Shown, scene: Scene) -> None:
+        """Go on with what the process before showed; Unavailable if the scene's View is another one."""
+        assert self._slabs is not None  # noqa: S101 - it was adopted
+        ranges = await trio.to_thread.run_sync(shown.ranges_in, scene.view)
+        self._lay(self._slabs, Slab(scene, ranges), shown.slab)
+
+    def all_laid(self) -> None:
+        """Say that what the process before showed is laid again, or never will be."""
+        if self._slabs is not None:
+            self._slabs.complete()
+
+    def take_off(self, shown: Shown) -> None:
+        """Serve a slab no longer, whose EROFS mount was taken off; who has a file of it open gets EIO."""
+        if self._slabs is not None:
+            self._slabs.take(shown.slab)
+
+    def statistics(self) -> MountStatistics:
+        """Count what was read of slabs."""
+        return MountStatistics() if self._slabs is None else self._slabs.statistics()
+
+    def leave(self) -> None:
+        """Answer nothing from now on: all mounts stay for the next process, and who reads waits for it."""
+        self.left = True
+        if self._slabs is not None:
+            self._slabs.stop()
+
+    def close(self) -> None:
+        """Let go of the slabs."""
+        if self._slabs is None:
+            return
+        if not self.left:
+            linux.unmount(str(self._home), linux.MNT_DETACH)
+        self._slabs.close()
+
+    def _lay(self, slabs: Slabs, slab: Slab, number: int | None = None) -> int:
+        number = slabs.lay(slab, number)
+        self._nursery.start_soon(drop_leftovers, slab, self._home / str(number), partial(slabs.has, number))
+        return number
+
+    async def _mounted(self) -> tuple[Slabs, str]:
+        """Give the slabs, mounted, and the device that this is; Unavailable."""
+        async with self._making:
+            if self._slabs is None:
+                if _here(self._home) is not None:
+                    await detach(self._home)  # of a process that was killed
+                slabs = Slabs.open()
+                options = f"fd={slabs.fd},{_SLABS_OPTIONS}"
+                flags = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
+                try:
+                    private_directory(self._home)
+                    linux.mount("narfs-slabs", str(self._home), kind="fuse.narfs", flags=flags, options=options)
+                except OSError as error:
+                    slabs.close()
+                    raise Unavailable(f"{self._home}: {error.strerror}") from error
+                self._slabs = slabs
+                self._nursery.start_soon(slabs.serve)
+                self._on_mount(slabs.fd)
+                await slabs.usable.wait()
+        here = _here(self._home)
+        if here is None:
+            raise Unavailable(f"{self._home}: was unmounted by somebody")
+        return self._slabs, here.device
 
     def _try(self) -> str | None:
         try:
@@ -89,7 +208,7 @@ class Images:
                     left.unlink()
         except OSError as error:
             return f"{self._directory}: {error.strerror}"
-        return kernel.trouble(self._directory, self.home)
+        return kernel.trouble(self._directory, self._home)
 
     async def _keep(self, cache: ChunkCache, new: list[NewPart]) -> None:
         """Keep new parts, now that nobody waits for them."""
@@ -99,3 +218,8 @@ class Images:
             await cache.parts.keep(*part)
         for part in new:
             self._fresh.pop(part.key, None)
+
+
+def _here(place: Path) -> Mounted | None:
+    """Say what is mounted there without asking it: it may be us who would have to answer."""
+    return mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), place_of(place))

@@ -5,6 +5,7 @@ sessions   lakes and Store of each Config, opened once for all Views that have i
 place      binding a View's directory to where it is wanted
 owner      the process, or the lease, that a View ends with
 keeper     Views: create, remove, list, restore
+records    what is kept of them on disk
 operations what of them the control socket offers
 inputs     what a derivation has to see
 asking     the other side of the socket

@@ -1,35 +1,31 @@
 """The Views of a daemon: made, listed, removed, and made again after a restart.
 
-What is to be is written to disk before whoever asked for it hears that it is, one file for each View::
-
-    STATE/views/NAME.json      ViewSpec, as said on the socket
-
-A View that ends takes its file with it; a daemon that ends leaves them, and the next one makes the same Views again.
+What is to be is written to disk before whoever asked for it hears that it is (``records``). A View that ends takes its
+record with it; a daemon that ends leaves them, and the next one makes the same Views again. What EROFS shows may still
+be there then, with programs in it that wait: its slab is laid again, and they go on.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from narfs.daemon.config import Frontend
 from narfs.daemon.directories import private_directory
-from narfs.daemon.erofs.frontend import Choice, choose
+from narfs.daemon.erofs.frontend import Choice, choose, settle
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.profiles.learner import learner_of
 from narfs.daemon.reports.report import report
 from narfs.daemon.views import place
 from narfs.daemon.views.owner import Owner
-from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import Closing, NarfsError, NotFound, OwnerGone, Unavailable, UsageError
 from narfs.mount.mountpoint import real
 from narfs.mount.options import MountOptions
@@ -38,15 +34,17 @@ from narfs.mount.view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from narfs.daemon.config import Config
     from narfs.daemon.erofs.images import Images
+    from narfs.daemon.erofs.shown import Shown
     from narfs.daemon.known_paths import KnownPaths
     from narfs.daemon.profiles.learner import Learner
     from narfs.daemon.reports.report import Report
     from narfs.daemon.session import Session
+    from narfs.daemon.views.records import Records
     from narfs.daemon.views.sessions import Sessions
+    from narfs.daemon.views.spec import ViewSpec
     from narfs.lake.account import Account
     from narfs.mount.fuse import Stage
 
@@ -68,6 +66,8 @@ class KeptView:
     learner: Learner | None = None
     bound: Path | None = None
     """Where it is mounted."""
+    shown: Shown | None = None
+    """What the kernel shows there, if it is EROFS that does."""
     created: float = field(default_factory=time.time)
     removing: trio.Lock = field(default_factory=trio.Lock)
     running: trio.CancelScope = field(default_factory=trio.CancelScope)
@@ -109,7 +109,7 @@ class Views:
         *,
         home: Path,
         own: Path,
-        state: Path,
+        records: Records,
         images: Images,
         nursery: trio.Nursery,
         config: Callable[[], Config],
@@ -119,7 +119,7 @@ class Views:
         self._own = own
         self._images = images
         self._sessions = sessions
-        self._state = state
+        self._records = records
         self._nursery = nursery
         self._config = config
         self._kept: dict[str, KeptView] = {}
@@ -131,8 +131,11 @@ class Views:
         """Those that are shown."""
         return list(self._kept.values())
 
-    async def create(self, spec: ViewSpec) -> KeptView:
-        """Make a View and give it when it is usable; UsageError, NotFound naming what no store has, Unavailable."""
+    async def create(self, spec: ViewSpec, shown: Shown | None = None) -> KeptView:
+        """Make a View and give it when it is usable; UsageError, NotFound naming what no store has, Unavailable.
+
+        What the kernel still shows of it, ``shown``, is gone on with.
+        """
         # Two mounts on one place would lie upon each other, and the first to go would take the other's.
         wanted = {spec.name} if spec.at is None else {spec.name, str(await real(spec.at))}
         if self._closing:
@@ -143,7 +146,7 @@ class Views:
             raise UsageError(f"{min(taken)}: another view is being made there")
         self._making |= wanted
         try:
-            kept = await self._make(spec)
+            kept = await self._make(spec, shown)
         finally:
             self._making -= wanted
         log.info("view %s: %d paths at %s", spec.name, len(kept.scene.view.attachments), kept.directory)
@@ -162,7 +165,7 @@ class Views:
                 kept.bound = None
             told = await report(name, kept.scene, kept.account)
             del self._kept[name]
-        (self._state / f"{name}.json").unlink(missing_ok=True)
+        self._records.remove(name)
         kept.running.cancel()
         await self._learn(kept)
         await self._put_away(kept)
@@ -180,27 +183,42 @@ class Views:
         """Make the Views of the daemon before; give a line for each that cannot be: the next start tries it again."""
         trouble: list[str] = []
 
-        async def again(file: Path) -> None:
+        async def again(name: str) -> None:
             try:
-                spec = ViewSpec.from_json(json.loads(await trio.to_thread.run_sync(file.read_text)))
-                if spec.at is not None:
-                    await place.clear(spec.at)
-                await self.create(spec)
+                await self._restore(await trio.to_thread.run_sync(self._records.read, name))
             except OwnerGone:  # nobody misses it
-                await trio.to_thread.run_sync(file.unlink)
+                self._records.remove(name)
             except (NarfsError, ValueError, OSError) as error:
-                trouble.append(f"view {file.stem}: {error}")
+                trouble.append(f"view {name}: {error}")
 
         async with trio.open_nursery() as nursery:
-            for file in sorted(self._state.glob("*.json")):
-                nursery.start_soon(again, file)
+            for name in self._records.names():
+                nursery.start_soon(again, name)
         return trouble
 
+    async def _restore(self, spec: ViewSpec) -> None:
+        shown = self._records.shown(spec.name)
+        if shown is not None and self._images.still_shows(shown):
+            try:
+                await self.create(spec, shown)
+            except OwnerGone:
+                await place.unbind(Path(shown.place), lazily=True)
+                raise
+            except NarfsError as error:
+                log.warning("view %s: %s; programs that have it open lose it", spec.name, error)
+            else:
+                return
+        await place.clear(spec.at or self._own / spec.name)
+        await self.create(spec)
+
     async def close(self) -> None:
-        """Take all Views off their places and keep what is to be restored; nobody is asked whether he is in one."""
+        """Take all Views off their places and keep what is to be restored; nobody is asked whether he is in one.
+
+        What EROFS shows stays where it is if that was left to the next process.
+        """
         self._closing = True
         for kept in self.kept:
-            if kept.bound is not None:
+            if kept.bound is not None and not (kept.shown and self._images.left):
                 try:
                     await self._take_off(kept.spec, kept.bound, lazily=True)
                 except NarfsError as error:
@@ -208,7 +226,7 @@ class Views:
             kept.running.cancel()
             await self._learn(kept)
 
-    async def _make(self, spec: ViewSpec) -> KeptView:
+    async def _make(self, spec: ViewSpec, shown: Shown | None) -> KeptView:
         spec = spec.with_owner_known()
         owner = Owner(spec)
         async with AsyncExitStack() as undo:
@@ -220,21 +238,27 @@ class Views:
             own = config.bandwidth if "bandwidth" in spec.settings else None
             account = session.household.account(f"view {spec.name}", config, bandwidth=own)
             with account.paying():
-                scene, known, choice, learner = await self._scene(spec, config, session, account)
+                scene, known, choice, learner = await self._scene(spec, config, session, account, shown)
             self._stage.show(spec.name.encode(), scene)
             undo.push_async_callback(self._stage.remove, spec.name.encode())
             kept = KeptView(spec, scene, session, account, self._home / spec.name, owner, known, choice, learner)
             undo.callback(kept.teaching.cancel)
             self._nursery.start_soon(self._teach, kept)
-            if choice.frontend is Frontend.EROFS:
+            if shown is not None:
+                await self._images.lay_again(shown, scene)
+                kept.shown, kept.directory = shown, Path(shown.place)
+                kept.bound = kept.directory
+            elif choice.frontend is Frontend.EROFS:
                 await self._show_by_erofs(kept, wanted=config.frontend is Frontend.EROFS)
             if kept.bound is None and spec.at is not None:
                 kept.directory = kept.bound = await place.bind(kept.directory, spec.at)
+            if kept.shown is not None:
+                undo.callback(self._images.take_off, kept.shown)
             if kept.bound is not None:
                 undo.push_async_callback(partial(self._take_off, spec, kept.bound, lazily=True))
             undo.callback(kept.answering.cancel)
             await self._nursery.start(self._answer_nix, kept)
-            await trio.to_thread.run_sync(self._write, spec)
+            await trio.to_thread.run_sync(self._records.write, spec, kept.shown)
             undo.pop_all()
         self._kept[spec.name] = kept
         self._nursery.start_soon(self._run, kept)
@@ -245,8 +269,8 @@ class Views:
         spec = kept.spec
         at = spec.at or private_directory(self._own / spec.name)
         try:
-            mounted = self._images.mount(spec.name, kept.scene, kept.session.household, self._stage, at)
-            kept.directory = kept.bound = await mounted
+            kept.shown = await self._images.mount(spec.name, kept.scene, kept.session.household, at)
+            kept.directory = kept.bound = Path(kept.shown.place)
         except Unavailable as error:
             if wanted:
                 raise
@@ -254,7 +278,7 @@ class Views:
             kept.choice = Choice(Frontend.TREE, str(error))
 
     async def _scene(
-        self, spec: ViewSpec, config: Config, session: Session, account: Account
+        self, spec: ViewSpec, config: Config, session: Session, account: Account, shown: Shown | None
     ) -> tuple[Scene, KnownPaths, Choice, Learner | None]:
         known: KnownPaths = OpenSet(session.store)
         if not spec.selection.closed:
@@ -264,7 +288,11 @@ class Views:
         else:
             members = await session.members(spec.selection, unseal=True)
             accessors = await session.accessors(members)
-            choice = await choose(config, accessors, self._images)
+            choice = Choice(Frontend.EROFS, "it is still there, from before the daemon was started again")
+            if shown is None:
+                choice = await choose(config, accessors, self._images)
+            else:
+                await settle(accessors)
             view = View.of(accessors, inodes=self._stage.inodes)
             known = ClosedSet(one.narinfo for one in members)
         scene = Scene(
@@ -323,15 +351,7 @@ class Views:
 
     async def _put_away(self, kept: KeptView) -> None:
         kept.answering.cancel()
+        if kept.shown is not None:
+            self._images.take_off(kept.shown)
         await self._stage.remove(kept.spec.name.encode())
         self._sessions.give_back(kept.session)
-
-    def _write(self, spec: ViewSpec) -> None:
-        """Write what is to be restored, whole or not at all."""
-        file = self._state / f"{spec.name}.json"
-        new = file.with_suffix(".new")
-        with new.open("w") as out:
-            json.dump(spec.to_json(), out)
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(file)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, TypeVarTuple
 
 import pyfuse3
@@ -22,18 +21,17 @@ from pyfuse3 import FileInfo, FUSEError, StatvfsData, readdir_reply
 
 from narfs.errors import Corrupt, IsADirectory, ReadOnly
 from narfs.formats.listing import Kind
+from narfs.mount.errnos import Failures, errno_of
 from narfs.mount.fuse.entries import validity
-from narfs.mount.fuse.errnos import Failures, errno_of
 from narfs.mount.fuse.recall import Recall
-from narfs.mount.fuse.stage import SlabFile
 from narfs.mount.handles import Handles, OpenDirectory, OpenFile
 from narfs.mount.names import Names
-from narfs.mount.slab import Slab
+from narfs.mount.statistics import MountStatistics
 from narfs.mount.view import BLOCK_BYTES, DIRECTORY_MODE
-from narfs.offsets import FileOffset, SlabOffset, in_nar
+from narfs.offsets import FileOffset, in_nar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from pyfuse3 import EntryAttributes, FileHandleT, FileNameT, FlagT, InodeT, ReaddirToken, RequestContext
 
@@ -46,17 +44,6 @@ Ts = TypeVarTuple("Ts")
 
 _ASKED_TWICE_S = 1.0
 """The kernel repeats a failed read page by page; the answer is the same, without another wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class MountStatistics:
-    """Requests by handler and failures by errno name since the start; the rest is as of now."""
-
-    requests: Mapping[str, int]
-    failures: Mapping[str, int]
-    bytes_read: int
-    open_files: int
-    waiting: int
 
 
 def _answers(
@@ -95,7 +82,7 @@ class Handlers(pyfuse3.Operations):
         self._tops = stage.tops
         self._at = stage.inodes.at
         self._bytes_read = 0
-        self._files: Handles[OpenFile | Slab] = Handles()
+        self._files: Handles[OpenFile] = Handles()
         self._directories: Handles[OpenDirectory] = Handles()
         self._names = Names()
 
@@ -165,8 +152,6 @@ class Handlers(pyfuse3.Operations):
         """Resolve a file. Its pages stay in the kernel from one open to the next."""
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise ReadOnly("narfs is read-only")
-        if isinstance(top := self._tops.get(inode), SlabFile):
-            return FileInfo(fh=self._files.add(top.slab), keep_cache=True)
         attachment, id_ = self._at(inode)
         accessor = attachment.accessor
         listing = accessor.listing
@@ -182,10 +167,6 @@ class Handlers(pyfuse3.Operations):
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Give all the bytes asked for up to the end of the file; a short answer would be taken for the end."""
         file = self._files.get(fh)
-        if isinstance(file, Slab):
-            answer = await file.read(SlabOffset(off), size)
-            self._bytes_read += len(answer)
-            return answer
         if file.broken_passes != file.accessor.broken_passes:
             raise Corrupt("this file was opened while its NAR was passing, and that pass broke off: open it again")
         size = min(size, file.size - off)

@@ -6,7 +6,6 @@ it. Here are the directories that lie in no NAR; all they know is in memory, but
 ::
 
     /                  StageRoot, or the one ViewRoot
-    /.NAME.slab        SlabFile, of a View that EROFS shows; not listed
     /NAME              ViewRoot
     /NAME/.links       Links
     /NAME/HASH-NAME    an Attachment: handlers
@@ -16,12 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from narfs.errors import FormatError, NotADirectory, NotFound, UsageError
+from narfs.errors import FormatError, NotFound, UsageError
 from narfs.formats.erofs.directory import packed_bytes
 from narfs.formats.store_path import StorePath
 from narfs.mount.fuse.entries import FOREVER_S, UNVERIFIED_S, Entries, validity
 from narfs.mount.inodes import ROOT, Inodes
-from narfs.mount.view import LINKS_NAME, SLAB_MODE, Attributes, directory_attributes, shown_root
+from narfs.mount.view import LINKS_NAME, directory_attributes, shown_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 
     from narfs.mount.inodes import Inode
     from narfs.mount.scene import Scene
-    from narfs.mount.slab import Slab
     from narfs.mount.view import Attachment, View
 
 
@@ -143,11 +141,10 @@ class StageRoot:
         return self._entries.entry(directory_attributes(ROOT, packed_bytes(names), len(names)), 0)
 
     async def lookup(self, name: bytes) -> EntryAttributes:
-        """Find a View, or the slab of one."""
+        """Find a View."""
         scene = self._stage.by_name.get(name)
         if scene is None:
-            slab = self._stage.slab_named(name)
-            return self._entries.negative(0) if slab is None else slab.entry()
+            return self._entries.negative(0)
         return self._entries.entry(scene.view.root_attributes(), 0)
 
     def children(self) -> Sequence[bytes]:
@@ -158,36 +155,6 @@ class StageRoot:
         """Describe a View; one that went away since the listing began is looked up in vain."""
         scene = self._stage.by_name.get(child)
         return child, self._entries.unlooked(ROOT if scene is None else scene.view.root, 0)
-
-
-class SlabFile:
-    """The slab of a View as a file. Its pages stay in the kernel, for it holds what no View changes."""
-
-    parent = ROOT
-
-    def __init__(self, inode: Inode, slab: Slab, entries: Entries) -> None:
-        self.inode = inode
-        self.slab = slab
-        self._entries = entries
-
-    def entry(self) -> EntryAttributes:
-        """Describe it. Its name is not to be remembered: another View may have it one day."""
-        size = self.slab.size
-        entry = self._entries.entry(Attributes(self.inode, SLAB_MODE, 1, size, size // 512))
-        entry.entry_timeout = 0
-        return entry
-
-    async def lookup(self, _name: bytes) -> EntryAttributes:
-        """Never asked, as nothing below."""
-        raise NotADirectory("a slab is a file")
-
-    def children(self) -> Sequence[Any]:
-        """Never asked."""
-        raise NotADirectory("a slab is a file")
-
-    def listed(self, child: Any) -> tuple[bytes, EntryAttributes]:
-        """Never asked."""
-        raise NotADirectory(f"{child}: a slab is a file")
 
 
 class Stage:
@@ -202,7 +169,6 @@ class Stage:
         """By inode."""
         self._by_name: dict[bytes, Scene] = {}
         self._by_view: dict[View, Scene] = {}
-        self._slabs: dict[bytes, SlabFile] = {}
         if solo is None:
             self.tops[ROOT] = StageRoot(self, self.entries)
         else:
@@ -232,22 +198,9 @@ class Stage:
         self._by_name[name] = scene
         self._raise_curtain(scene)
 
-    def lay(self, name: bytes, slab: Slab) -> bytes:
-        """Put the slab of a scene that is shown beside it, and give its name."""
-        file = SlabFile(self.inodes.single(), slab, self.entries)
-        file_name = _slab_name(name)
-        self._slabs[file_name] = self.tops[file.inode] = file
-        return file_name
-
-    def slab_named(self, file_name: bytes) -> SlabFile | None:
-        """Find a slab by the name that ``lay`` gave."""
-        return self._slabs.get(file_name)
-
     async def remove(self, name: bytes) -> None:
         """Show it no longer: whoever waits in it is answered, and its inodes are not found from now on."""
         scene = self._by_name.pop(name)
-        if (slab := self._slabs.pop(_slab_name(name), None)) is not None:
-            del self.tops[slab.inode]
         del self._by_view[scene.view], self.tops[scene.view.root], self.tops[scene.view.links]
         self.inodes.disown(scene.view)
         await scene.waits.close()
@@ -257,7 +210,3 @@ class Stage:
         self._by_view[view] = scene
         self.tops[view.root] = ViewRoot(scene, self.entries, ROOT)
         self.tops[view.links] = Links(view, self.entries)
-
-
-def _slab_name(name: bytes) -> bytes:
-    return b"." + name + b".slab"

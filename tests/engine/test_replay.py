@@ -68,6 +68,7 @@ class Program:
     """What programs have read: files by path, each once."""
 
     def __init__(self, accessor: NarAccessor) -> None:
+        self.wanted = True
         self._accessor = accessor
         self._unseen: list[int] = []
 
@@ -80,9 +81,9 @@ class Program:
                 node = child
             self._unseen.append(node)
 
-    def new_reads(self) -> Sequence[tuple[NarAccessor, int, int]]:
+    def new_reads(self) -> Sequence[tuple[NarAccessor, int, int, bool]]:
         unseen, self._unseen = self._unseen, []
-        return [(self._accessor, node, 0) for node in unseen]
+        return [(self._accessor, node, 0, self.wanted) for node in unseen]
 
 
 def sent(server: Server) -> int:
@@ -151,6 +152,16 @@ async def test_it_ends_when_programs_read_other_things(store: Store, member: Mem
     await program.reads(*(b"lib/%02d" % each for each in range(FILES - module.JUDGED_BLOCKS, FILES)))
     assert await replay.run(Allowance()) == "wrong"
     assert replay.asked_bytes == 0
+
+
+async def test_what_came_along_with_others_says_nothing_against_it(store: Store, member: Member) -> None:
+    accessor = await store.find(member.path)
+    await accessor.settle()
+    program = Program(accessor)
+    program.wanted = False
+    replay = Replay(libraries(40), [(member.path, accessor)], program.new_reads)
+    await program.reads(*(b"lib/%02d" % each for each in range(40, FILES)))
+    assert await replay.run(Allowance()) == "done"
 
 
 async def test_it_waits_for_a_program_that_stops_half_way_and_goes_on_with_it(

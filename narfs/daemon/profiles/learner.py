@@ -104,10 +104,10 @@ class Learner:
             # In a thread although it is Python: 25 ms of it for 2000 files, 200 for 16 000.
             await trio.to_thread.run_sync(self._keep)
 
-    def _new_reads(self) -> Iterator[tuple[NarAccessor, int, int]]:
+    def _new_reads(self) -> Iterator[tuple[NarAccessor, int, int, bool]]:
         start, self._seen = self._seen, self._scene.reads.notes
         for read in self._scene.reads.first_reads(start):
-            yield read.attachment.accessor, read.node, read.block  # type: ignore[misc]  # the View was made of NarAccessors
+            yield read.attachment.accessor, read.node, read.block, read.wanted  # type: ignore[misc]  # the View was made of NarAccessors
 
     def _kept(self) -> Profile | None:
         try:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from narfs.formats.profile import Profile, Read
     from narfs.formats.store_path import StorePath
 
-    NewReads = Callable[[], Iterable[tuple[NarAccessor, int, int]]]
-    """Gives accessor, node and block of what programs have read since it was called last."""
+    NewReads = Callable[[], Iterable[tuple[NarAccessor, int, int, bool]]]
+    """Gives accessor, node and block of what was read since it was called last, and whether a program wanted it."""
 
 JUDGED_BLOCKS: Final = 32
 LEAD_BYTES: Final = 64 * 1024 * 1024
@@ -144,15 +144,15 @@ class Replay:
 
     def _look(self) -> None:
         """See what was read meanwhile."""
-        for accessor, node, block in self._new_reads():
+        for accessor, node, block, wanted in self._new_reads():
             if accessor in self._unknown and accessor.listing is not None:
                 for read in self._unknown.pop(accessor):
                     self._find(accessor, read)
-            self._read_blocks += 1
             file = self._files.get((accessor, node))
-            if file is not None and (nbytes := file.bytes_of(block)):
-                self._named_blocks += 1
-                self.read_bytes += nbytes
+            named_bytes = 0 if file is None else file.bytes_of(block)
+            self.read_bytes += named_bytes
+            self._named_blocks += named_bytes > 0
+            self._read_blocks += wanted or named_bytes > 0  # EROFS also reads what only lies beside it
 
 
 async def _unseal(accessor: NarAccessor) -> None:

@@ -32,7 +32,7 @@ from narfs.errors import CacheUnusable, FormatError
 from narfs.formats import base32
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from narfs.cache.means import Means
     from narfs.cache.nar_file import Found
@@ -237,32 +237,46 @@ class CachedNar:
     # Writing.
 
     async def write(self, chunk: int, data: bytes | memoryview) -> None:
-        """Keep one whole chunk that the caller has compared with its digest; CacheUnusable.
+        """Keep one chunk, as ``write_all`` does."""
+        await self.write_all({chunk: data})
 
-        A chunk that is there already is left alone. Room is made for it first, which may evict.
+    async def write_all(self, chunks: Mapping[int, bytes | memoryview]) -> None:
+        """Keep whole chunks that the caller has compared with their digests; CacheUnusable.
+
+        Those that are there already are left alone. Room is made first, which may evict. One hop for a segment.
         """
-        span = self._layout.grid.span(chunk)
-        if len(data) != span.length:
-            raise ValueError(f"chunk {chunk} has {span.length} bytes, not {len(data)}")
+        for chunk, data in chunks.items():
+            if len(data) != (length := self._layout.grid.span(chunk).length):
+                raise ValueError(f"chunk {chunk} has {length} bytes, not {len(data)}")
         self._means.health.require()
-        if self._states[chunk] != ABSENT:
+        by_segment: dict[int, dict[int, bytes | memoryview]] = {}
+        for chunk, data in chunks.items():
+            by_segment.setdefault(chunk // self._layout.segment_chunks, {})[chunk] = data
+        for segment, of_segment in by_segment.items():
+            await self._write_segment(segment, of_segment)
+
+    async def _write_segment(self, segment: int, chunks: Mapping[int, bytes | memoryview]) -> None:
+        chunks = {chunk: data for chunk, data in chunks.items() if self._states[chunk] == ABSENT}
+        if not chunks:
             return
-        await self._make_room(self.key, chunk // self._layout.segment_chunks, span.length)
+        await self._make_room(self.key, segment, sum(map(len, chunks.values())))
         file = self._open()
         if file is None:
             raise CacheUnusable(f"{self!r} is no longer in the cache")
-        with self.pinned(span.start, span.length):  # no await since there was room
-            self._grow(chunk, 1)  # before the write: room that was made for these bytes is theirs
-            kept = False
+        kept: list[int] = []
+        with self._pinned_segments(range(segment, segment + 1)):  # no await since there was room
+            for chunk in chunks:
+                self._grow(chunk, 1)  # before the write: room that was made for these bytes is theirs
             try:
-                await trio.to_thread.run_sync(file.write_chunk, chunk, data, limiter=self._means.threads)
-                kept = self._states[chunk] == ABSENT and not self.retired
+                await trio.to_thread.run_sync(file.write_chunks, chunks, limiter=self._means.threads)
+                kept = [] if self.retired else [chunk for chunk in chunks if self._states[chunk] == ABSENT]
             except OSError as error:
                 raise self._means.health.failed(error) from error
             finally:
-                if not kept and not self.retired:
-                    self._grow(chunk, -1)
-            if kept:
+                if not self.retired:
+                    for chunk in chunks.keys() - kept:
+                        self._grow(chunk, -1)
+            for chunk in kept:
                 self._states[chunk] = CHECKED
         self._means.health.worked()
 
@@ -277,7 +291,11 @@ class CachedNar:
     @contextmanager
     def pinned(self, start: NarOffset, length: int) -> Iterator[None]:
         """Keep the segments of a span from being evicted."""
-        segments = self._layout.segments_of(self._layout.grid.covering(start, length))
+        with self._pinned_segments(self._layout.segments_of(self._layout.grid.covering(start, length))):
+            yield
+
+    @contextmanager
+    def _pinned_segments(self, segments: range) -> Iterator[None]:
         self._pins.update(segments)
         try:
             yield

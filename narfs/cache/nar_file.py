@@ -14,7 +14,7 @@ from narfs.errors import FormatError
 from narfs.formats.index import NarIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
     from narfs.cache.places import Places
@@ -111,10 +111,11 @@ class NarFile:
             self.clear(range(chunk, chunk + 1))
         return data
 
-    def write_chunk(self, chunk: int, data: bytes | memoryview) -> None:
-        """Write one chunk: first the data, then the bit that claims it."""
-        self.contents.write(self.layout.grid.span(chunk).start, data)
-        self._map.write(self.layout.header_bytes + chunk, bytes([PRESENT]))
+    def write_chunks(self, chunks: Mapping[int, bytes | memoryview]) -> None:
+        """Write chunks, each of them first the data, then the bit that claims it."""
+        for chunk, data in chunks.items():
+            self.contents.write(self.layout.grid.span(chunk).start, data)
+            self._map.write(self.layout.header_bytes + chunk, bytes([PRESENT]))
 
     def clear(self, chunks: range) -> None:
         """Withdraw the claim to ``chunks``."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from narfs.engine.ahead.following import Following
 from narfs.engine.backoff import Backoff
 from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
@@ -56,6 +57,7 @@ class Contents:
         self._pages = pages
         """None: all of the index is here."""
         self._fetcher = Fetcher(means, described, index)
+        self._following = Following(means, index, self._fetcher)
         self._keeping: Flight[None] | None = None
         self._keeping_trouble = Backoff()
 
@@ -63,16 +65,16 @@ class Contents:
         """Give ``length`` bytes if the cache has them checked and in memory, else None. Not a checkpoint."""
         if self.cached is None or (data := self.cached.read_nowait(start, length)) is None:
             return None
-        if self._fetcher.unread:
-            self._fetcher.note_read(start, length)
+        if self._following.watches:
+            self._following.saw(start, length, self.cached)
         return data
 
     async def read(self, start: NarOffset, length: int) -> bytes | None:
         """Give exactly ``length`` bytes; None: ask again, there was an eviction, or a pass, which has an index too."""
         cached, cache = await self._cached_again(), self._means.cache
         if cached is not None and (data := await cached.read(start, length)) is not None:
-            if self._fetcher.unread:
-                self._fetcher.note_read(start, length)
+            if self._following.watches:
+                self._following.saw(start, length, cached)
             return data
         ranges = self._fetcher.has_ranges and not self._fetcher.is_bad(start, length)
         whole = not ranges and cache is not None and cache.can_take(self.index.nar_size)
@@ -85,7 +87,9 @@ class Contents:
                 if not self._fetcher.salvage(start, length):
                     raise
             return None
-        data = await self._fetcher.read(start, length, cached)
+        flights = self._fetcher.ask(start, length, cached)
+        self._following.saw(start, length, cached, missed=True)
+        data = await self._fetcher.read(start, length, cached, flights)
         if self._pages is not None:
             self.keep_soon()
         return data

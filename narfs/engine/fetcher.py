@@ -49,6 +49,9 @@ _ROOM_S = 1.0
 """How long waiters may wait for a cache that falls behind: below any deadline of theirs, and the disk catches up."""
 
 
+Flights = list[Flight[Chunks]]
+
+
 class Fetcher:
     """The chunks of one NAR, from its lake."""
 
@@ -65,6 +68,8 @@ class Fetcher:
         another lake, with another blob, answers: the NAR then passes as a whole."""
         self._bad: set[int] | None = None
         """Chunks that are bad in a blob that is bad as a whole; the others are fetched one by one."""
+        self._keeps = True
+        """Whether the cache took what it was given last."""
         self.unread: set[int] = set()
         """Chunks that were fetched ahead and nobody has read yet."""
 
@@ -73,24 +78,29 @@ class Fetcher:
         """Where the NAR comes from."""
         return self._described.lake
 
-    async def read(self, start: NarOffset, length: int, cached: CachedNar | None) -> bytes | None:
-        """Give ``length`` bytes from ``start``; what ``cached`` has is not fetched, what is fetched goes there.
+    @property
+    def blob_bytes(self) -> int:
+        """Size of the blob."""
+        return self._described.narinfo.file_size or self._index.nar_size
 
-        None: something was evicted from the cache before it could be read, or ``has_ranges`` has changed; ask again.
-        """
-        wanted = self._index.grid.covering(start, length)
-        missing = wanted if cached is None else cached.missing(start, length)
+    def ask(self, start: NarOffset, length: int, cached: CachedNar | None) -> Flights:
+        """Have ``length`` bytes from ``start`` fetched, unless ``cached`` has them or they are on their way."""
+        missing = self._index.grid.covering(start, length) if cached is None else cached.missing(start, length)
         if fresh := [chunk for chunk in missing if chunk not in self._flights]:
             self._take_off(fresh, cached)
             self._take_off_rest(fresh[0], cached)
-        flights = dict.fromkeys(self._flights[chunk] for chunk in missing)
+        return [*dict.fromkeys(self._flights[chunk] for chunk in missing)]
+
+    async def read(self, start: NarOffset, length: int, cached: CachedNar | None, flights: Flights) -> bytes | None:
+        """Give ``length`` bytes from ``start`` that were just asked for; what is fetched goes to ``cached``.
+
+        None: something was evicted from the cache before it could be read, or ``has_ranges`` has changed; ask again.
+        """
         found: Chunks = {}
         for flight in flights:
             found |= await flight.result()
-        if self.unread:
-            self.note_read(start, length)
         parts = []
-        for chunk in wanted:
+        for chunk in self._index.grid.covering(start, length):
             span = self._index.grid.span(chunk)
             first, last = max(start, span.start), min(start + length, span.end)
             if chunk in found:
@@ -129,16 +139,18 @@ class Fetcher:
     # Ahead of readers.
 
     def absent(self, span: NarSpan, cached: CachedNar) -> list[int]:
-        """Give the chunks of a span that are not here, nor on their way; of a bad blob nothing is fetched ahead."""
-        if self._bad is not None:
+        """Give the chunks of a span that are not here, nor on their way.
+
+        None of a bad blob, and none that would not be kept: nothing is to be fetched ahead then.
+        """
+        if self._bad is not None or not self._keeps:
             return []
         return [chunk for chunk in cached.missing(span.start, span.length) if chunk not in self._flights]
 
     def plan_ahead(self, absent: list[int], most_bytes: int) -> RangeRequest:
         """Plan one request for the first of the ``absent`` chunks and neighbours, of ``most_bytes`` of blob or so."""
-        narinfo = self._described.narinfo
-        most_nar_bytes = most_bytes * self._index.nar_size // (narinfo.file_size or self._index.nar_size)
-        return plan(self._index, narinfo, absent, most_bytes=most_nar_bytes)[0]
+        most_nar_bytes = most_bytes * self._index.nar_size // self.blob_bytes
+        return plan(self._index, self._described.narinfo, absent, most_bytes=most_nar_bytes)[0]
 
     def take_off_ahead(self, request: RangeRequest, cached: CachedNar, turn: Turn) -> Flight[Chunks]:
         """Fetch what was planned, in its turn."""
@@ -206,9 +218,10 @@ class Fetcher:
         """Offer what a flight found to the cache, and forget the flight; also when the mount is just going away."""
         try:
             with trio.move_on_after(_KEEPING_S, shield=True):
-                for chunk, data in found.items():
-                    await cached.write(chunk, data)
+                await cached.write_all(found)
+            self._keeps = True
         except CacheUnusable as error:
+            self._keeps = False
             _log.debug("chunks not kept: %s", error)
         finally:
             self._means.keeping.release()

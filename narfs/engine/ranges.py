@@ -110,18 +110,23 @@ def check(index: NarIndex, chunk: int, data: bytes | memoryview) -> None:
 
 
 def _unpack(index: NarIndex, request: RangeRequest, data: bytes) -> Chunks:
-    nar, origin = data, index.grid.span(request.chunks.start).start
+    parts, view = {index.grid.span(request.chunks.start).start: data}, memoryview(data)
     if request.frames and index.frames is not None:
-        first, parts = request.frames[0], []
-        for frame in request.frames:
-            at = frame.blob - first.blob
-            parts.append(decode_frame(index.frames.compression, data[at : at + frame.blob_length], frame.nar_length))
-        nar, origin = b"".join(parts), first.nar
+        compression, first = index.frames.compression, request.frames[0].blob
+        parts = {
+            nar: decode_frame(compression, view[blob - first : blob - first + blob_length], nar_length)
+            for blob, blob_length, nar, nar_length in request.frames
+        }
+    origin, whole = next(iter(parts)), None
     chunks = {}
     for chunk in request.chunks:
         span = index.grid.span(chunk)
-        chunks[chunk] = nar[span.start - origin : span.end - origin]
-        check(index, chunk, chunks[chunk])
+        part = parts.get(span.start, b"")
+        if len(part) != span.length:  # in a sealed blob a frame is a chunk, and nothing is copied
+            whole = whole or b"".join(parts.values())
+            part = whole[span.start - origin : span.end - origin]
+        check(index, chunk, part)
+        chunks[chunk] = part
     return chunks
 
 

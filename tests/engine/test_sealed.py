@@ -120,7 +120,7 @@ async def test_of_a_file_of_more_than_8_mib_only_what_is_asked_for_is_fetched(ho
 async def test_a_cache_disk_that_hangs_does_not_let_what_was_fetched_pile_up(
     house: House, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def hang(_cached: CachedNar, _chunk: int, _data: bytes) -> None:
+    async def hang(_cached: CachedNar, _chunks: Chunks) -> None:
         await trio.sleep_forever()
 
     member = add_sealed(house.lake, "large", {b"large": File(NOISE * 5)}, KEY)
@@ -128,7 +128,7 @@ async def test_a_cache_disk_that_hangs_does_not_let_what_was_fetched_pile_up(
         accessor = await store.find(member.path)
         await accessor.read(NarOffset(1000), 4096)
         await trio.sleep(0.1)  # until the index is kept
-        monkeypatch.setattr(CachedNar, "write", hang)
+        monkeypatch.setattr(CachedNar, "write_all", hang)
         monkeypatch.setattr(fetcher, "_ROOM_S", 0.001, raising=False)
         monkeypatch.setattr(fetcher, "_KEEPING_S", 1.0)
         held: set[Flight[Chunks]] = set()
@@ -142,11 +142,11 @@ async def test_a_cache_disk_that_hangs_does_not_let_what_was_fetched_pile_up(
 async def test_a_bug_while_something_is_kept_does_not_end_the_engine(
     house: House, server: Server, member: Member, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def fail(_cached: CachedNar, _chunk: int, _data: bytes) -> None:
+    async def fail(_cached: CachedNar, _chunks: Chunks) -> None:
         await trio.lowlevel.checkpoint()
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(CachedNar, "write", fail)
+    monkeypatch.setattr(CachedNar, "write_all", fail)
     async with house.open(server.url, index_keys=KEYS) as store:
         accessor = await store.find(member.path)
         assert await read_tree(accessor) == TREE

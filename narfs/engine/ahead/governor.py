@@ -20,6 +20,7 @@ import math
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -35,10 +36,19 @@ MEMORY_BYTES: Final = 32 * 1024 * 1024
 
 PATIENCE_S: Final = 5.0
 
+_AT_ONCE: Final = 16
+"""Turns of one lake: half of what it is asked at once, so that there is always room for what somebody waits for."""
+
+_FOLLOWING_MIN_BYTES: Final = 1024 * 1024
+_FOLLOWING_PIECE_MIN_BYTES: Final = 256 * 1024
+"""A request costs 0.5 ms of processor: with 384 KiB a GB takes 0.5 s more than with 1 MiB, with
+2 MiB no less."""
+
 _PIECE_S: Final = 0.01
 """What one request ahead takes of the link: how long others may have to wait for it."""
 _PIECE_MIN_BYTES: Final = 64 * 1024
 _PIECE_MAX_BYTES: Final = 1024 * 1024
+"""What comes is in memory until it is unpacked; and larger ones cost no less (see above)."""
 _SHARE_BESIDE_READERS: Final = 0.5
 _DISTURBING_SHARE: Final = 0.08
 """Of a round trip: what one request more may add to a read is less than the 10 % that are promised."""
@@ -47,35 +57,54 @@ _QUIET_S: Final = (0.01, 0.05)
 and a far lake should not make work ahead wait for longer than it takes to start a program."""
 
 
+@dataclass(slots=True)
+class Way:
+    """To one lake."""
+
+    pace: Pace = field(default_factory=Pace)
+    order: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
+    """Of those who wait for a turn."""
+    given_at: float = -math.inf
+    """When the last turn was given."""
+    turns: int = 0
+    """Requests in flight that have one."""
+    next_at: float = -math.inf
+    """When the next may be, beside readers."""
+
+
 class Turn:
     """Leave to ask a lake for about ``most_bytes``; ``end`` it when they are kept or given up. Also a context."""
 
-    def __init__(self, governor: Governor, pace: Pace, most_bytes: int) -> None:
+    def __init__(self, governor: Governor, way: Way, most_bytes: int) -> None:
         self.most_bytes = most_bytes
         """What should be asked for; a single chunk or frame may be more."""
         self._governor = governor
-        self._pace = pace
+        self._way = way
         self._in_flight = self._held = most_bytes
-        pace.in_flight_bytes += most_bytes
+        way.turns += 1
+        way.pace.in_flight_bytes += most_bytes
         governor.held_bytes += most_bytes
 
     def takes(self, nbytes: int) -> None:
         """Note what is asked for."""
-        self._pace.in_flight_bytes += nbytes - self._in_flight
+        self._way.pace.in_flight_bytes += nbytes - self._in_flight
         self._governor.held_bytes += nbytes - self._held
         self._in_flight = self._held = nbytes
 
     def arrived(self) -> None:
         """Note that the bytes are here: the way is free for others."""
-        self._pace.in_flight_bytes -= self._in_flight
-        self._in_flight = 0
-        self._governor.look_again()
+        if self._in_flight:
+            self._way.turns -= 1
+            self._way.pace.in_flight_bytes -= self._in_flight
+            self._in_flight = 0
+            self._governor.look_again()
 
     def end(self) -> None:
         """Note that nothing of it is held any more. May be called again."""
+        self.arrived()
         self._governor.held_bytes -= self._held
         self._held = 0
-        self.arrived()
+        self._governor.look_again()
 
     def __enter__(self) -> Self:
         return self
@@ -84,26 +113,14 @@ class Turn:
         self.end()
 
 
-@dataclass(slots=True)
-class _Way:
-    """To one lake."""
-
-    pace: Pace = field(default_factory=Pace)
-    order: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
-    """Of those who wait for a turn."""
-    given_at: float = -math.inf
-    """When the last turn was given."""
-    next_at: float = -math.inf
-    """When the next may be, beside readers."""
-
-
 class Governor:
     """Gives turns to work ahead of all readers."""
 
     def __init__(self) -> None:
         self.held_bytes = 0
         """In all turns that have not ended."""
-        self._ways: dict[str, _Way] = {}
+        self._ways: WeakKeyDictionary[BinaryCache, Way] = WeakKeyDictionary()
+        self._ways_by_url: dict[str, Way] = {}
         self._waiting = 0
         self._quiet_at = -math.inf
         self._changed = trio.lowlevel.ParkingLot()
@@ -157,16 +174,29 @@ class Governor:
                 with trio.move_on_after(rest_s):
                     await self._changed.park()
             now = way.given_at = trio.current_time()
-            turn = Turn(self, way.pace, self._piece_bytes(way.pace))
+            turn = Turn(self, way, self._piece_bytes(way.pace))
             if self._beside_readers and way.pace.known:
                 way.next_at = now + turn.most_bytes / (_SHARE_BESIDE_READERS * way.pace.bytes_per_s)
             return turn
 
+    # Ahead of who reads forward.
+
+    def window_bytes(self, lake: BinaryCache) -> int:
+        """Say how much of blobs should be in flight for one reader who wants all that follows."""
+        pace = self.pace(lake)
+        return int(min(max(_FOLLOWING_MIN_BYTES, pace.gain(trio.current_time()) * pace.filling_bytes), MEMORY_BYTES))
+
+    def piece_bytes(self, lake: BinaryCache) -> int:
+        """Say how much one request should ask for then."""
+        return _piece_bytes(self.pace(lake), _FOLLOWING_PIECE_MIN_BYTES)
+
     def turn_nowait(self, lake: BinaryCache, nbytes: int) -> Turn | None:
-        """Give leave at once for what follows what a program reads, if there is memory for it. ``end`` the turn."""
-        if self.held_bytes and self.held_bytes + nbytes > MEMORY_BYTES:
+        """Give leave at once for what follows what a program reads, if it finds place. ``end`` the turn."""
+        way = self._way(lake)
+        full = way.pace.in_flight_bytes >= self.window_bytes(lake) or way.turns >= _AT_ONCE
+        if full or (self.held_bytes and self.held_bytes + nbytes > MEMORY_BYTES):
             return None
-        return Turn(self, self._way(lake).pace, nbytes)
+        return Turn(self, way, nbytes)
 
     def look_again(self) -> None:
         """Let those that wait for a turn look whether it has come."""
@@ -177,15 +207,13 @@ class Governor:
         return self._waiting > 0 or trio.current_time() < self._quiet_at
 
     def _piece_bytes(self, pace: Pace) -> int:
-        if self._beside_readers:
-            return _PIECE_MIN_BYTES
-        return int(min(max(_PIECE_MIN_BYTES, _PIECE_S * pace.bytes_per_s), _PIECE_MAX_BYTES))
+        return _PIECE_MIN_BYTES if self._beside_readers else _piece_bytes(pace, _PIECE_MIN_BYTES)
 
-    def _rest_s(self, way: _Way, patient_until: float) -> float:
+    def _rest_s(self, way: Way, patient_until: float) -> float:
         """Say when to look again at the latest; 0: it is time."""
         now, pace = trio.current_time(), way.pace
         piece_bytes = self._piece_bytes(pace)
-        if self.held_bytes and self.held_bytes + piece_bytes > MEMORY_BYTES:
+        if way.turns >= _AT_ONCE or (self.held_bytes and self.held_bytes + piece_bytes > MEMORY_BYTES):
             return math.inf
         if now >= patient_until:
             return 0
@@ -205,5 +233,14 @@ class Governor:
         disturbs = _DISTURBING_SHARE * pace.filling_bytes < _PIECE_MIN_BYTES
         return 0 if disturbs else _SHARE_BESIDE_READERS * pace.holding_bytes
 
-    def _way(self, lake: BinaryCache) -> _Way:
-        return self._ways.setdefault(str(lake.url), _Way())
+    def _way(self, lake: BinaryCache) -> Way:
+        way = self._ways.get(lake)
+        if way is None:  # another session may know the same lake
+            way = self._ways[lake] = self._ways_by_url.setdefault(str(lake.url), Way())
+        return way
+
+
+def _piece_bytes(pace: Pace, least_bytes: int) -> int:
+    """Say how much to ask for at once: little of the link's time, but so much that a few requests fill the way."""
+    wanted = max(_PIECE_S * pace.bytes_per_s, 2 * pace.filling_bytes / _AT_ONCE)
+    return int(min(max(least_bytes, wanted), _PIECE_MAX_BYTES))

@@ -230,16 +230,21 @@ print(found.hexdigest(), flush=True)
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])
+@pytest.mark.parametrize("through", ["/srv/one", "/srv/store"])
 def test_who_reads_notices_nothing_when_the_daemon_is_replaced(
-    served: Machine, member: Member, large: Member, directory: Path, how: str
+    served: Machine, member: Member, large: Member, directory: Path, how: str, through: str
 ) -> None:
     if trouble := kernel.trouble(directory, directory):
         pytest.skip(trouble)
     paths = ("--path", member.path.path, "--path", large.path.path)
     served.run("narfs", "view", "create", "one", *paths, "--at", "/srv/one", "--frontend", "erofs")
+    overlay = through != "/srv/one"
+    if overlay:  # as a build has it
+        served.path(through).mkdir(exist_ok=True)
+        served.run("narfs", "overlay", "create", through, "--view", "one", "--upper", "/var/upper", "--no-registration")
     mounts, main = served.mounts(), served.property("narfs", "MainPID")
     served.path("/srv/reading").unlink(missing_ok=True)
-    reader = served.begin(sys.executable, "-c", _READER, f"/srv/one/{large.path.base_name}")
+    reader = served.begin(sys.executable, "-c", _READER, f"{through}/{large.path.base_name}")
     wait_for(served.path("/srv/reading").exists)
     if how == "restart":
         served.run("systemctl", "restart", "narfs")
@@ -247,9 +252,13 @@ def test_who_reads_notices_nothing_when_the_daemon_is_replaced(
         served.run("sh", "-c", f"kill -KILL {main}")
     wait_for(lambda: served.property("narfs", "MainPID") not in {main, "0"})
     assert reader.poll() is None, "it read too fast to prove anything"
-    assert motto(served, "/srv/one", member) == "be lazy\n"
+    assert motto(served, through, member) == "be lazy\n"
     assert reader.communicate(timeout=PATIENCE_S) == (f"{hashlib.sha256(NOISE).hexdigest()}\n", "")
     assert set(served.mounts()) == set(mounts)
+    if overlay:
+        served.run("sh", "-c", f"echo built > {through}/out")
+        served.run("narfs", "overlay", "remove", through)
+        assert served.run("cat", "/var/upper/out") == "built"
     (view,) = json.loads(served.run("narfs", "view", "list", "--json"))
     assert view["frontend"] == "erofs"
     served.run("narfs", "view", "remove", "one")

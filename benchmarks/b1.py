@@ -58,9 +58,7 @@ def run(plan: Plan) -> None:
         work = running.enter_context(scratch())
         converted = folders(dataset)
         port = running.enter_context(served(work / "server", lakes | converted))
-        others = competitors(f"http://127.0.0.1:{port}", list(converted), work)
-        report.parameters["lacks"] = {competitor.name: competitor.lacks for competitor in others}
-        for competitor in others:
+        for competitor in competitors(f"http://127.0.0.1:{port}", list(converted), work):
             _verify(competitor, dataset)
         nixes = nix.programs(work / "newer")
         measured = {}

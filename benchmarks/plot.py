@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 200, 44, 44
 _LABEL_PX = 15
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#56b4e9", "#7f7f7f", "#8c564b")
+_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7f7f7f", "#8c564b")
 """Told apart also by those who see fewer colours (Okabe and Ito), and clear on white and on black."""
 
 _STYLE = """\

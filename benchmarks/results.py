@@ -76,4 +76,4 @@ def _result(line: dict[str, Any]) -> Result:
 
 def number(value: float) -> str:
     """Write three digits of a number, all of a large one."""
-    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,.0f}".replace(",", " ") if abs(value) >= 999.5 else f"{value:.3g}"

@@ -3,19 +3,20 @@
 ``<!-- table b1 by link: cold run -->`` has a row for each subject and a column for each link of one measure;
 ``<!-- table b4 by subject: find -ls, cold; stat, cold -->`` a row for each measure and a column for each subject, all
 measures if it names none; ``by ratio`` is the same of the ratios, which the other two leave out;
-``<!-- table b1 lacks -->`` says what is missing in others. ``<!-- /table -->`` ends each.
+``<!-- table b1 lacks -->`` says of competitors what the times do not. ``<!-- /table -->`` ends each.
 """
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.competitors import competitors
 from benchmarks.results import Result, Run, newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
 _PLACE = re.compile(r"(<!-- table (\S+) ([^:]+?)(?:: (.*?))? -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -63,7 +64,9 @@ def _by_ratio(run: Run, measures: list[str]) -> str:
 
 
 def _lacks(run: Run, _: list[str]) -> str:
-    return _markdown(["", "what it lacks"], [[name, text] for name, text in run.parameters["lacks"].items()])
+    there = {row.subject for row in run.rows}
+    every = competitors("", ("rclone", "squashfs", "tar", "casync"), Path())
+    return _markdown(["", "what it lacks"], [[other.name, other.lacks] for other in every if other.name in there])
 
 
 _FORMS: dict[str, Callable[[Run, list[str]], str]] = {

@@ -28,6 +28,9 @@ from __future__ import annotations
 class NarfsError(Exception):
     """Base of all expected failures; ``str()`` is one line: what, where, what to do."""
 
+    told = False
+    """Whether the log has it already: whoever answers it need not repeat that."""
+
 
 class NotFound(NarfsError):  # noqa: N818 - the tree reads as sentences; "Error" would say it twice
     """It does not exist, and every upstream that could know said so."""

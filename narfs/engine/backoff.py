@@ -1,7 +1,8 @@
 """What failed last, and until when nobody tries again.
 
-1 s at first, because the kernel asks twice at once, and 60 s at most: a NAR that does not match its NarHash must not be
-streamed again for each of a thousand reads, and a lake that recovers must be noticed.
+1 s at first, because the kernel asks twice at once. Then twice as long each time: up to 60 s if the bytes were wrong,
+because a NAR that does not match its NarHash must not be streamed again for each of a thousand reads; up to 4 s if a
+lake was in trouble, because its return must be noticed.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.errors import OverQuota, again
+from narfs.errors import OverQuota, Unavailable, again
 
 if TYPE_CHECKING:
     from narfs.errors import NarfsError
 
 _FIRST_S = 1.0
 _LONGEST_S = 60.0
+_LONGEST_TROUBLE_S = 4.0
 
 
 class Backoff:
@@ -34,7 +36,7 @@ class Backoff:
             return
         self._error = error
         self._retry_at = math.inf if for_ever else trio.current_time() + self._rest_s
-        self._rest_s = min(2 * self._rest_s, _LONGEST_S)
+        self._rest_s = min(2 * self._rest_s, _LONGEST_TROUBLE_S if isinstance(error, Unavailable) else _LONGEST_S)
 
     def worked(self) -> None:
         """Note a success: the next rest is the first again."""

@@ -266,11 +266,22 @@ class Fetcher:
         if narinfo.compression != self._described.narinfo.compression or not has_ranges(self._index, narinfo):
             self.has_ranges = False
             raise Unavailable(f"{described.lake.url}: has {narinfo.path.base_name} in another form")
-        with self._means.governor.asking(described.lake, request.length, turn):
-            data = await described.lake.read_blob(narinfo, request.start, request.length)
-        chunks = await unpack(self._index, request, data)
+        try:
+            chunks = await self._ask(request, turn, described)
+        except (Corrupt, FormatError) as error:
+            if self._bad is not None:
+                raise
+            # On its way, perhaps. What stands in for a wrong part is the whole NAR, a thousand times as long.
+            self._means.counters.corrupt += 1
+            _log.debug("%s: a part of the blob, asked for once more: %s", narinfo.path.base_name, error)
+            chunks = await self._ask(request, turn, described)
         self._described = described
         return chunks
+
+    async def _ask(self, request: RangeRequest, turn: Turn | None, described: Described) -> Chunks:
+        with self._means.governor.asking(described.lake, request.length, turn):
+            data = await described.lake.read_blob(described.narinfo, request.start, request.length)
+        return await unpack(self._index, request, data)
 
     async def _fetch_stream(self, chunks: range) -> Chunks:
         return await from_anywhere(self._means, self._described, partial(self._fetch_stream_from, chunks))

@@ -1,8 +1,9 @@
 """Pages: those of a sealed index that did not come with its head.
 
-A page is fetched by one flight, whoever needs it, and compared with its signed digest before anything in it is used. A
-bad one that a read needs ends this: the NAR then passes as a whole. One that cannot be fetched is asked for again after
-a rest.
+A page is fetched by one flight, whoever needs it, and compared with its signed digest before anything in it is used.
+One that is wrong twice ends this: the NAR then passes as a whole. One that cannot be fetched fails the read, and is
+asked for again after a rest: where it lies the NAR lies, too, and that is a thousand times as long. Only what an index
+store does not give stops no read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import trio
 from narfs.engine.backoff import Backoff
 from narfs.engine.flights import Flight, take_off
 from narfs.engine.ranges import runs
-from narfs.errors import NarfsError, OverQuota, Unavailable
+from narfs.errors import Corrupt, NarfsError, OverQuota, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,7 @@ class Pages:
         self._paged, self._place = sealed
         self._flights: dict[int, Flight[None]] = {}
         self._trouble = Backoff()
+        self._wrong = False
         start, end = self._paged.head.page_span(0)
         self._request_pages = max(1, _REQUEST_MAX_BYTES // (end - start))
 
@@ -47,7 +49,10 @@ class Pages:
         return not self._paged.unfilled
 
     async def bring(self, start: int, length: int) -> bool:
-        """See to it that the pages which a span of the NAR needs are here; False if they cannot be had now."""
+        """See to it that the pages which a span of the NAR needs are here; False if they are not to be had.
+
+        Unavailable while their lake is in trouble.
+        """
         return await self._bring(self._paged.missing(start, length))
 
     async def bring_all(self) -> bool:
@@ -62,14 +67,19 @@ class Pages:
     async def _bring(self, missing: Sequence[int]) -> bool:
         if not missing:
             return True
-        if self._trouble.resting:
-            return False
+        if self._wrong or self._place.in_store:
+            if self._trouble.resting:
+                return False
+        else:
+            self._trouble.require()
         try:
             await self._fetch(missing)
         except OverQuota:
             raise
         except NarfsError as error:
             self._failed(error)
+            if isinstance(error, Unavailable) and not self._place.in_store:
+                raise
             return False
         return True
 
@@ -82,8 +92,11 @@ class Pages:
     async def _fly(self, run: range) -> None:
         try:
             (start, _), (_, end) = map(self._paged.head.page_span, (run[0], run[-1]))
-            data = await self._place.lake.read_index(self._place.name, start, end - start)
-            await trio.to_thread.run_sync(self._fill, run, start, data)
+            ask = partial(self._place.lake.read_index, self._place.name, start, end - start)
+            try:
+                await trio.to_thread.run_sync(self._fill, run, start, await ask())
+            except Corrupt:  # on its way, perhaps
+                await trio.to_thread.run_sync(self._fill, run, start, await ask())
             self._means.counters.index_pages_fetched += len(run)
         finally:
             for page in run:
@@ -97,8 +110,9 @@ class Pages:
     def _failed(self, error: NarfsError) -> None:
         if self._trouble.resting:  # another reader has met it too
             return
-        refused = not isinstance(error, Unavailable)
-        self._means.counters.indexes_refused += refused
-        path = self._paged.head.narinfo.path.base_name
-        _log.warning("%s: %s: %s; the whole NAR is read instead", path, self._place.lake.url, error)
-        self._trouble.failed(error, for_ever=refused)
+        self._wrong = not isinstance(error, Unavailable)
+        self._means.counters.indexes_refused += self._wrong
+        if self._wrong or self._place.in_store:
+            path = self._paged.head.narinfo.path.base_name
+            _log.warning("%s: %s: %s; the whole NAR is read instead", path, self._place.lake.url, error)
+        self._trouble.failed(error, for_ever=self._wrong)

@@ -64,6 +64,7 @@ class Pass:
             if isinstance(error, (Corrupt, FormatError)):
                 self._means.counters.corrupt += 1
                 _log.error("%s: %s", path.base_name, error)  # whoever asked or not: a lake lies, or rots
+                error.told = True
             else:
                 _log.debug("pass failed: %s: %s", path.base_name, error)
             raise

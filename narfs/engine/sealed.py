@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
-from narfs.errors import NarfsError, NotFound, OverQuota, Unavailable
+from narfs.errors import Corrupt, FormatError, NarfsError, NotFound, OverQuota, Unavailable
 from narfs.formats.seal import head_end, index_name, unseal_beginning
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ async def find_sealed(means: Means, described: Described) -> Sealed | None:
     trouble: Unavailable | None = None
     for place in _places(means, described):
         try:
-            sealed = await _take(means, described.narinfo, place)
+            sealed = await _take_twice(means, described.narinfo, place)
         except Unavailable as error:
             trouble = trouble or error
             if not place.in_store:  # a store says so itself, once for all paths
@@ -79,6 +79,14 @@ def _places(means: Means, described: Described) -> Iterator[Place]:
         yield Place(described.lake, narinfo.index_name, in_store=False)
     for store in means.index_stores.lakes:
         yield Place(store, index_name(narinfo.path), in_store=True)
+
+
+async def _take_twice(means: Means, narinfo: NarInfo, place: Place) -> Sealed | None:
+    """Take it, at the second time if its bytes are wrong, on their way perhaps: what stands in for it is the NAR."""
+    try:
+        return await _take(means, narinfo, place)
+    except (Corrupt, FormatError):
+        return await _take(means, narinfo, place)
 
 
 async def _take(means: Means, narinfo: NarInfo, place: Place) -> Sealed | None:

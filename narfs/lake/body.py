@@ -169,7 +169,7 @@ class ResumableBody:
         if self._end is None or (self._may_end_before and not size_is_known):
             self._end = self._position
         elif self._position < self._end:
-            raise httpx.RemoteProtocolError(f"the body ended at byte {self._position} of {self._end}")
+            raise httpx.RemoteProtocolError("the body ended before its last byte")
 
     async def _recover(self, error: Exception) -> None:
         await self.aclose()

@@ -143,7 +143,7 @@ class _DirectResponse(Response):
         chunk, self._begun = self._begun[: self._left], self._begun[self._left :]
         chunk = chunk or await self._link.receive(min(self._left, RECEIVE_BYTES))
         if not chunk:
-            raise httpx.RemoteProtocolError(f"the connection ended {self._left} bytes before the body")
+            raise httpx.RemoteProtocolError("the connection ended before the body")
         self._left -= len(chunk)
         return chunk
 

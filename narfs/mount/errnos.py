@@ -72,7 +72,7 @@ class Failures:
             _log.error("%s: a bug in narfs", operation, exc_info=error)
             return number
         text = f"{operation}: {error} ({errno.errorcode[number]})"
-        quiet = isinstance(error, _EXPECTED) or text in self._said
+        quiet = error.told or isinstance(error, _EXPECTED) or text in self._said
         _log.log(logging.DEBUG if quiet else logging.WARNING, "%s", text)
         if len(self._said) >= _SAID_MOST:
             self._said.clear()

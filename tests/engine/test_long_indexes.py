@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from narfs.errors import Unavailable
 from narfs.formats.seal import PROLOGUE_BYTES, head_end, index_name, seal
 from narfs.formats.signature import PublicKeys, SecretKey
 from narfs.offsets import NarOffset
@@ -149,16 +150,36 @@ async def test_a_bad_page_that_nobody_needs_costs_nothing(house: House, member: 
         assert store.statistics().counters.indexes_refused == 0
 
 
-async def test_a_page_that_cannot_be_fetched_now_does_not_stop_the_read(
-    house: House, server: Server, member: Member
+async def test_a_page_that_cannot_be_fetched_now_fails_the_read_and_fetches_no_nar(
+    house: House, server: Server, member: Member, mock_clock: trio.testing.MockClock
 ) -> None:
+    mock_clock.rate = 10
     async with house.open(server.url, index_keys=KEYS) as store:
         accessor = await store.find(member.path)
         await accessor.children(0)
-        server.on("/*.narfs", Fault(status=503))
+        server.on("/*.narfs", Fault(status=501))
+        for _ in range(2):
+            with pytest.raises(Unavailable):
+                await read_tree(accessor)
+        assert store.statistics().counters.passes_begun == 0
+        server.behave()
+        mock_clock.jump(2)
         assert await read_tree(accessor) == TREE
-        assert store.statistics().counters.passes_verified == 1
+        assert store.statistics().counters.passes_begun == 0
         assert store.statistics().counters.indexes_refused == 0
+
+
+async def test_a_page_in_which_a_bit_flipped_on_its_way_is_asked_for_once_more(
+    house: House, server: Server, member: Member, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with house.open(server.url, cached=False, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await accessor.children(0)
+        prologue = index_file(house.lake, member.narinfo).read_bytes()[:PROLOGUE_BYTES]
+        server.on("/*.narfs", Fault(flip_at=head_end(prologue) + 100), times=1)
+        assert await contents(accessor, b"big") == NOISE
+        assert store.statistics().counters.passes_begun == 0
+    assert caplog.records == []
 
 
 async def test_an_index_that_ends_in_the_middle_of_a_page_is_refused(house: House, member: Member) -> None:

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from narfs.daemon import background
 from narfs.daemon.asking import all_status
+from narfs.daemon.readiness import wait_ready
 from tests.faults.lake import REPOSITORY, FaultyLake
 
 if TYPE_CHECKING:
@@ -69,9 +71,8 @@ class House:
 
     def warnings(self) -> list[str]:
         """Give what the daemon warned of so far, and its errors, without times."""
-        file = next(self.directory.glob("state/narfs/mount*.log"), None)
-        said = [] if file is None else file.read_text().splitlines()
-        return [line.split(" ", 2)[2] for line in said if line.split(" ", 2)[1] in ("WARNING", "ERROR")]
+        said = (line.split(" ", 2) for line in (self.directory / "log").read_text().splitlines())
+        return [message for _, level, message in said if level in ("WARNING", "ERROR")]
 
     def status(self) -> dict[str, Any]:
         """Give what ``narfs status --json`` prints of it."""
@@ -93,19 +94,33 @@ class House:
         return done.stdout
 
     @contextmanager
-    def mounted(self, *arguments: str, settings: str = "") -> Iterator[Path]:
+    def mounted(self, *arguments: str, settings: str = "", module: str = "narfs") -> Iterator[Path]:
         """Mount the lake with ``settings`` in TOML; it is unmounted afterwards, also if that takes force."""
         (self.directory / "mnt").mkdir(exist_ok=True)
-        config = self.directory / "config.toml"
+        config, log = self.directory / "config.toml", self.directory / "log"
         certificate = f'ssl-cert-file = "{self.lake.authority}"\n' if self.lake.url.startswith("https") else ""
         config.write_text(f'store = ["{self.lake.url}"]\n{certificate}{settings}')
-        self.narfs("mount", "--config", config, *arguments, self.directory / "mnt")
-        try:
-            yield self.place
-            self.lake.end()
-            self.narfs("umount", self.directory / "mnt")
-        finally:
-            subprocess.run([*self.inside, "umount", "-l", self.directory / "mnt"], check=False, capture_output=True)
+        command = [*self.inside, sys.executable, "-P", "-m", module, "mount", "--config", str(config), *arguments]
+        reading, writing = os.pipe()
+        with (
+            log.open("w") as said,
+            subprocess.Popen(
+                [*command, str(self.directory / "mnt")],
+                env={**self._environ, background._READY_FD: str(writing)},
+                pass_fds=(writing,),
+                stderr=said,
+            ) as daemon,
+        ):
+            os.close(writing)
+            try:
+                wait_ready(reading, deadline_s=_PATIENCE_S, log=f"its log is {log}")
+                yield self.place
+                self.lake.end()
+                self.narfs("umount", self.directory / "mnt")
+                assert daemon.wait(_PATIENCE_S) == 0
+            finally:
+                daemon.kill()
+                subprocess.run([*self.inside, "umount", "-l", self.directory / "mnt"], check=False, capture_output=True)
 
     @property
     def _environ(self) -> dict[str, str]:

@@ -57,16 +57,17 @@ class House:
         verify: Verify = Verify.STRICT,
         budget_bytes: int = GIB,
         cache: Path | None = None,
+        sealed: bool = False,
         by_erofs: bool = False,
     ) -> AsyncIterator[tuple[Path, Store]]:
         """Mount an open View, or a closed one of ``paths``; gives the mountpoint and the engine.
 
-        With ``by_erofs`` index keys count too, and unsealed paths are read whole before.
+        If ``sealed``, index keys count, too. With ``by_erofs`` unsealed paths are read whole before.
         """
         place = self.directory / "mnt"
         place.mkdir(exist_ok=True)
         keys = PublicKeys.parse(self.lake.trusted_public_keys)
-        trust = TrustPolicy(keys, verify, keys if by_erofs else PublicKeys())
+        trust = TrustPolicy(keys, verify, keys if sealed else PublicKeys())
         settings = LakeSettings(attempts=2, negative_ttl_s=0.2)
         async with trio.open_nursery() as nursery, AsyncExitStack() as opened:
             lakes = await opened.enter_async_context(open_lakes([self.server.url], settings))

@@ -200,15 +200,16 @@ async def test_an_image_is_made_of_parts_that_are_ready(house: House) -> None:
             assert await as_program(read_from_disk, place / member.path.base_name) == member.tree
 
 
-@needs_root
-async def test_a_bad_part_of_a_sealed_lake_is_eio_by_erofs_too(house: House) -> None:
+@pytest.mark.parametrize("by_erofs", [pytest.param(True, marks=needs_root), False], ids=["erofs", "tree"])
+async def test_a_bad_part_of_a_sealed_lake_is_eio_and_nothing_else_of_it_is(house: House, *, by_erofs: bool) -> None:
     tree: Tree = {b"a": File(NOISE[:300_000]), b"m": File(NOISE[300_000:600_000]), b"z": File(NOISE[600_000:900_000])}
     bad = add_sealed(house.lake, "bad", tree, house.lake.secret_key)
     good = add_sealed(house.lake, "good", {b"motto": File(b"be good\n"), b"none": File()}, house.lake.secret_key)
     house.server.on(f"/{bad.narinfo.url}", Fault(flip_at=700_000))
-    async with house.mounted([bad.path, good.path], by_erofs=True) as (place, _):
+    async with house.mounted([bad.path, good.path], sealed=True, by_erofs=by_erofs) as (place, _):
         assert await as_program(read_whole, place / bad.path.base_name / "a") == NOISE[:300_000]
         await fails_with(errno.EIO, partial(read_whole, place / bad.path.base_name / "z"))
+        assert await as_program(read_whole, place / bad.path.base_name / "m") == NOISE[300_000:600_000]
         assert await as_program(read_whole, place / bad.path.base_name / "a") == NOISE[:300_000]
         assert await as_program(read_whole, place / good.path.base_name / "motto") == b"be good\n"
         assert await as_program(read_whole, place / good.path.base_name / "none") == b""

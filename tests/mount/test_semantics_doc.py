@@ -6,14 +6,15 @@ import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
-WHOLE = HERE.parent / "whole"
+PLACES = (HERE, HERE.parent / "whole", HERE.parent / "systemd")
 DOCUMENT = HERE.parent.parent / "docs" / "semantics.md"
 
 
 def test_every_test_the_document_names_exists() -> None:
     there = {
         name
-        for file in [*HERE.glob("test_*.py"), *WHOLE.glob("test_*.py")]
+        for place in PLACES
+        for file in place.glob("test_*.py")
         for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(), re.MULTILINE)
     }
     named = set(re.findall(r"`(test_\w+)`", DOCUMENT.read_text()))

@@ -90,10 +90,11 @@ def main() -> None:
 
 
 def _write_documents() -> None:
-    for document in DOCUMENTS:
-        tables.fill(document)
     for picture in figures.draw():
         print(picture)
+    for document in DOCUMENTS:
+        tables.fill(document)
+        figures.show(document)
 
 
 def _measure(asked: argparse.Namespace) -> None:

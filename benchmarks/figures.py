@@ -1,7 +1,13 @@
-"""Which pictures there are, and of what they are drawn."""
+"""Which pictures there are, of what they are drawn, and where documents show them.
+
+A document says ``<!-- picture FILE: what it shows -->`` and ``<!-- /picture -->``; between the two the picture appears
+when it has been drawn.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from benchmarks.plot import Plot, Series
@@ -13,6 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.results import Run
 
 _GIGABIT = 1e9
+_PLACE = re.compile(r"(<!-- picture (\S+): (.*?) -->\n).*?(<!-- /picture -->)", re.DOTALL)
 
 
 class _Curves(NamedTuple):
@@ -73,3 +80,15 @@ def draw(folder: Path = RESULTS) -> list[Path]:
             (folder / figure.file).write_text(plot.svg(), encoding="utf-8")
             drawn.append(folder / figure.file)
     return drawn
+
+
+def show(document: Path, folder: Path = RESULTS) -> None:
+    """Let a document show the pictures there are."""
+
+    def picture(place: re.Match[str]) -> str:
+        begin, name, text, end = place.groups()
+        file = os.path.relpath(folder / name, document.parent)
+        return f"{begin}\n![{text}]({file})\n\n{end}" if (folder / name).exists() else place[0]
+
+    said = document.read_text(encoding="utf-8")
+    document.write_text(_PLACE.sub(picture, said), encoding="utf-8")

@@ -25,6 +25,11 @@ class Result(NamedTuple):
     target: float | None = None
     link: Link | None = None
 
+    @property
+    def is_ratio(self) -> bool:
+        """Whether it compares two subjects."""
+        return "÷" in self.subject
+
     def __str__(self) -> str:
         spread = f" ({number(self.least)}–{number(self.most)})" if self.runs > 1 else ""
         return f"{number(self.median)}{spread}"

@@ -1,14 +1,16 @@
 """Tables in Markdown, written into documents between two comments that say which.
 
-``<!-- table b1 by link: cold run -->`` has a row for each subject and a column for each link of one measure;
-``<!-- table b4 by subject: find -ls, cold; stat, cold -->`` a row for each measure and a column for each subject, all
-measures if it names none; ``by ratio`` is the same of the ratios, which the other two leave out;
-``<!-- table b1 lacks -->`` says of competitors what the times do not. ``<!-- /table -->`` ends each.
+``<!-- table b1 by link: cold run -->`` has a row for each subject and a column for each link, of one measure; ``b1
+ratios by link`` the same of the ratios. ``b4 by subject: find -ls, cold; stat, cold`` has a row for each measure and a
+column for each subject and ratio, of all measures if it names none. ``b1 lacks`` says of competitors what the times do
+not. ``<!-- /table -->`` ends each.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,63 +18,56 @@ from benchmarks.competitors import competitors
 from benchmarks.results import Result, Run, newest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 _PLACE = re.compile(r"(<!-- table (\S+) ([^:]+?)(?:: (.*?))? -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
 def fill(document: Path, read: Callable[[str], Run | None] = newest) -> None:
-    """Write all tables of a document anew; what was never measured keeps what is there."""
+    """Write all tables of a document anew; what was not measured keeps what is there."""
 
     def table(place: re.Match[str]) -> str:
         begin, benchmark, form, measures, end = place.groups()
         run = read(benchmark)
-        if run is None:
-            return place[0]
-        return f"{begin}{_FORMS[form](run, measures.split('; ') if measures else run.measures())}{_when(run)}\n{end}"
+        lines = _FORMS[form](run, measures.split("; ") if measures else run.measures()) if run else []
+        return f"{begin}\n{_markdown(lines)}\n{_when(run)}\n{end}" if run and len(lines) > 1 else place[0]
 
     text = document.read_text(encoding="utf-8")
     document.write_text(_PLACE.sub(table, text), encoding="utf-8")
 
 
-def _by_link(run: Run, measures: list[str]) -> str:
-    rows = [row for row in run.rows if row.link is not None and row.measure in measures and "÷" not in row.subject]
-    links = sorted({row.link for row in rows if row.link is not None}, key=lambda link: (-link.bits_per_s, link.rtt_s))
-    lines = []
+def _by_link(run: Run, measures: list[str], *, ratios: bool = False) -> list[list[str]]:
+    rows = [row for row in run.rows if row.link and row.measure in measures and row.is_ratio == ratios]
+    links = sorted({row.link for row in rows if row.link}, key=lambda link: (-link.bits_per_s, link.rtt_s))
+    lines = [[rows[0].unit if rows and not ratios else "", *map(str, links)]]
     for measure in measures:
         for subject in dict.fromkeys(row.subject for row in rows if row.measure == measure):
             name = f"{subject}, {measure}" if len(measures) > 1 else subject
             lines.append([name, *(_cell(run.find(subject, measure, link)) for link in links)])
-    return _markdown([f"{rows[0].unit}" if rows else "", *map(str, links)], lines)
+    return lines
 
 
-def _by_subject(run: Run, measures: list[str], *, ratios: bool = False) -> str:
-    rows = [row for row in run.rows if row.measure in measures and ("÷" in row.subject) == ratios]
+def _by_subject(run: Run, measures: list[str]) -> list[list[str]]:
+    rows = [row for row in run.rows if row.measure in measures]
     subjects = list(dict.fromkeys(row.subject for row in rows))
-    lines = []
-    for measure in dict.fromkeys(row.measure for row in rows):
-        for link in dict.fromkeys(row.link for row in rows if row.measure == measure):
-            found = [run.find(subject, measure, link) for subject in subjects]
-            unit = next(row.unit for row in found if row is not None)
-            name = measure if ratios or not unit else f"{measure}, {unit}"
-            lines.append([f"{name}, {link}" if link else name, *map(_cell, found)])
-    return _markdown(["", *subjects], lines)
+    lines = [["", *subjects]]
+    for measure, link in dict.fromkeys((row.measure, row.link) for row in rows):
+        found = [run.find(subject, measure, link) for subject in subjects]
+        unit = next((row.unit for row in found if row is not None and not row.is_ratio), "")
+        lines.append([", ".join(filter(None, (measure, str(link or ""), unit))), *map(_cell, found)])
+    return lines
 
 
-def _by_ratio(run: Run, measures: list[str]) -> str:
-    return _by_subject(run, measures, ratios=True)
-
-
-def _lacks(run: Run, _: list[str]) -> str:
+def _lacks(run: Run, _: list[str]) -> list[list[str]]:
     there = {row.subject for row in run.rows}
     every = competitors("", ("rclone", "squashfs", "tar", "casync"), Path())
-    return _markdown(["", "what it lacks"], [[other.name, other.lacks] for other in every if other.name in there])
+    return [["", "what it lacks"], *([other.name, other.lacks] for other in every if other.name in there)]
 
 
-_FORMS: dict[str, Callable[[Run, list[str]], str]] = {
+_FORMS: dict[str, Callable[[Run, list[str]], list[list[str]]]] = {
     "by link": _by_link,
+    "ratios by link": partial(_by_link, ratios=True),
     "by subject": _by_subject,
-    "by ratio": _by_ratio,
     "lacks": _lacks,
 }
 
@@ -87,12 +82,11 @@ def _cell(row: Result | None) -> str:
     return said if row.median <= row.target else f"**{said}**"
 
 
-def _markdown(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    columns = list(head)
-    every = [columns, ["---"] * len(columns), *lines]
+def _markdown(lines: list[list[str]]) -> str:
+    every = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "".join(f"| {' | '.join(line)} |\n" for line in every)
 
 
 def _when(run: Run) -> str:
-    most = max((row.runs for row in run.rows), default=0)
-    return f"\nMeasured {run.date[:10]}, load {run.load:.1f} at the beginning; median of up to {most} (least–most).\n"
+    load = "" if math.isnan(run.load) else f"load {run.load:.1f} before it; "
+    return f"Measured {run.date[:10]}, {load}median of up to {run.parameters['runs']} (least to most).\n"

@@ -27,7 +27,7 @@ def _line(subject: str, measure: str, *values: float, **more: Any) -> str:
         "unit": "s",
         "target": None,
         "link": None,
-        "parameters": {},
+        "parameters": {"runs": 3},
         "date": "2026-01-02T03",
     }
     middle = sorted(values)[len(values) // 2]
@@ -91,7 +91,11 @@ def test_a_table_by_subject_has_a_row_for_each_measure(results: Path) -> None:
 
 
 def test_ratios_have_a_table_of_their_own(results: Path) -> None:
-    assert _filled(results, "b1 by ratio")[2:] == ["| cold run, 10 ms, 1000 Mbit/s | 0.5 |"]
+    assert _filled(results, "b1 ratios by link: cold run")[2:] == ["| narfs sealed ÷ rclone | 0.5 |"]
+
+
+def test_a_measure_that_was_not_measured_leaves_what_is_there(results: Path) -> None:
+    assert _filled(results, "b1 by link: warm run") == []
 
 
 def test_competitors_that_were_measured_say_what_they_lack(results: Path) -> None:
@@ -123,6 +127,18 @@ def test_a_picture_has_a_line_and_a_name_for_each_subject_with_two_points(result
     assert "prefers-color-scheme:dark" in svg
     figures.draw(results)
     assert drawn[0].read_text() == svg
+
+
+def test_a_document_shows_a_picture_once_it_is_drawn(results: Path) -> None:
+    document = results / "docs/document.md"
+    document.parent.mkdir()
+    document.write_text(text := "<!-- picture b1-run.svg: seconds -->\n<!-- /picture -->\n")
+    figures.show(document, results)
+    assert document.read_text() == text
+    figures.draw(results)
+    for _ in range(2):
+        figures.show(document, results)
+        assert document.read_text().splitlines()[2] == "![seconds](../b1-run.svg)"
 
 
 def test_a_constant_ratio_is_a_constant_distance() -> None:

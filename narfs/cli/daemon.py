@@ -71,6 +71,7 @@ _OWN = (
     "fetch-bytes",
     "bandwidth",
     "bandwidth-share",
+    "prefetch-bytes",
     "frontend",
     "profile",
     "profile-store",

@@ -83,6 +83,11 @@ _SETTINGS = {
     "fetch-bytes": click.option(
         "--fetch-bytes", metavar="SIZE", help="What is fetched for one view at most. [default: no limit]"
     ),
+    "prefetch-bytes": click.option(
+        "--prefetch-bytes",
+        metavar="SIZE",
+        help="What is fetched for one view before anybody asks for it at most; 0: nothing. [default: 1G]",
+    ),
     "bandwidth-share": click.option(
         "--bandwidth-share", metavar="N", help="Its weight where views share the daemon's bandwidth. [default: 1]"
     ),
@@ -117,7 +122,7 @@ READING = (
     "keep-free",
 )
 """Keys of a command that reads contents, and keeps them."""
-SERVING = (*READING, "bandwidth", "read-deadline", "profile", "profile-store")
+SERVING = (*READING, "bandwidth", "read-deadline", "prefetch-bytes", "profile", "profile-store")
 """Keys of a command that mounts."""
 
 

@@ -9,6 +9,7 @@ event_loop      one asynchronous function from start to end, one failure
 domains         which Views may find in the cache what others have fetched
 session         lakes, cache and Store of a Config, opened and closed in order
 readiness       how a child tells its parent (or systemd) that it serves, or why it does not
+ahead           what is fetched for one View before anybody asks for it: profile, libraries, modules
 serving         one View on one mountpoint, from open lakes to clean unmount
 background      ``narfs mount`` without -f: a detached child and the wait for it
 control         the control socket: what is said on it, and the asking side

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from narfs.daemon.profiles.naming import AUTO
 from narfs.daemon.sizes import Size
@@ -23,6 +23,10 @@ from narfs.lake.store_url import StoreUrl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+
+PREFETCH_BYTES: Final = Size(bytes=1024**3)
+"""By default. What is brought is what a profile or a program names, so it bounds mistakes."""
 
 
 class Frontend(StrEnum):
@@ -67,6 +71,8 @@ class Config:
 
     fetch_bytes: Size | None = None
     """What may be fetched for one View, or one process that has none; None: as much as is wanted."""
+    prefetch_bytes: Size = PREFETCH_BYTES
+    """What may be fetched for one View before anybody asks for it; 0: nothing."""
     bandwidth: Size | None = None
     """Bytes a second: of the process, and of a View that says so itself."""
     profile: str = AUTO
@@ -79,7 +85,15 @@ class Config:
     @property
     def of_all(self) -> Config:
         """It without what concerns one View alone."""
-        return replace(self, frontend=Frontend.AUTO, fetch_bytes=None, bandwidth=None, bandwidth_share=1, profile=AUTO)
+        return replace(
+            self,
+            frontend=Frontend.AUTO,
+            fetch_bytes=None,
+            prefetch_bytes=PREFETCH_BYTES,
+            bandwidth=None,
+            bandwidth_share=1,
+            profile=AUTO,
+        )
 
     @property
     def lake_settings(self) -> LakeSettings:
@@ -173,6 +187,10 @@ def _store(value: object) -> str:
     return store
 
 
+def _bytes_or_none(value: object) -> Size:
+    return Size(bytes=0) if value in (0, "0") and value is not False else _bytes(value)
+
+
 def _share(value: object) -> int:
     text = str(value)
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1000):
@@ -207,6 +225,7 @@ KEYS: dict[str, tuple[str, Callable[[object], Any]]] = {
     "netrc-file": ("netrc_file", _path),
     "ssl-cert-file": ("ssl_cert_file", _path),
     "fetch-bytes": ("fetch_bytes", _bytes),
+    "prefetch-bytes": ("prefetch_bytes", _bytes_or_none),
     "bandwidth": ("bandwidth", _bytes),
     "profile": ("profile", _profile),
     "profile-store": ("profile_store", _store),

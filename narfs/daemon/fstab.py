@@ -21,7 +21,7 @@ _NO_STORE: Final = frozenset({"none", "narfs"})
 _WITH_VALUE: Final = frozenset(
     {
         *("config", "store", "index-store", "trusted-public-keys", "trusted-index-keys", "verify", "read-deadline"),
-        *("cache-dir", "cache-size", "keep-free", "bandwidth", "profile", "profile-store"),
+        *("cache-dir", "cache-size", "keep-free", "bandwidth", "prefetch-bytes", "profile", "profile-store"),
         *("path", "closure", "allow", "paths-from", "frontend", "nix-socket"),
     }
 )

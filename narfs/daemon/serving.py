@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from narfs.daemon import event_loop, status
+from narfs.daemon.ahead import Ahead, running
 from narfs.daemon.caching.operations import offered_by
 from narfs.daemon.config import Frontend
 from narfs.daemon.control import socket_path
@@ -28,7 +29,6 @@ from narfs.daemon.erofs.homes import make_home
 from narfs.daemon.erofs.images import open_images
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
-from narfs.daemon.profiles.learner import learner_of, learning
 from narfs.daemon.registering import registration_aside
 from narfs.daemon.reports.report import report
 from narfs.daemon.session import open_session
@@ -173,7 +173,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                     log.info("%s: mounted", task.label)
                     announcer.ready(_warnings(session))
 
-                async with learning(learner_of(session, task.config, scene, accessors or (), members or ())):
+                async with running(Ahead(session, task.config, scene, accessors or (), members or ())):
                     if images is None:
                         # Files of root's, or the mounting user's where the kernel would not let root's be seen.
                         stage = Stage(scene, owner=(os.geteuid(), os.getegid()))

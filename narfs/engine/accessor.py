@@ -47,6 +47,8 @@ _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_AT_ONCE_BYTES = 256 * 1024
+"""What is asked for without waiting for a turn: 2 ms of 1 Gbit/s."""
 _CLAIM_BELIEVED_S = 2.0
 """A mount lets the kernel believe a claim for one second."""
 _TRIES = 4
@@ -186,10 +188,18 @@ class NarAccessor:
             return None
         return self._contents
 
-    async def turn_ahead(self) -> Turn:
-        """Wait until the lake may be asked for something that nobody waits for."""
+    async def turn_ahead(self, *, at_once: bool = False) -> Turn:
+        """Wait until the lake may be asked for something that nobody waits for; not at all, if that is ``at_once``."""
         lake = self._described.lake if self._contents is None else self._contents.lake
-        return await self._means.governor.turn(lake)
+        governor = self._means.governor
+        return (at_once and governor.turn_nowait(lake, _AT_ONCE_BYTES)) or await governor.turn(lake)
+
+    async def look(self, start: NarOffset, length: int) -> bytes:
+        """Give bytes that were brought, for narfs itself; Unavailable if they are gone again."""
+        data = None if self._contents is None else await self._contents.look(start, length)
+        if data is None:
+            raise Unavailable("what was fetched ahead is not in the cache")
+        return data
 
     async def pass_ahead(self) -> None:
         """Let the whole NAR pass, for nobody who waits."""

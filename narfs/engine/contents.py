@@ -116,6 +116,12 @@ class Contents:
             raise CacheUnusable("there is no place to keep what is fetched ahead")
         return self._fetcher.has_ranges or not cached.missing(span.start, span.length)
 
+    async def look(self, start: NarOffset, length: int) -> bytes | None:
+        """Give bytes that were brought, for narfs itself: no reader has read them. None if they are not to be had."""
+        if self.cached is None or (flights := self._fetcher.on_their_way(start, length, self.cached)) is None:
+            return None
+        return await self._fetcher.read(start, length, self.cached, flights)
+
     def plan_ahead(self, span: NarSpan, most_bytes: int) -> RangeRequest | None:
         """Plan one request for the first of a span that is neither here nor on its way; None: there is nothing."""
         if self.cached is None or not self._fetcher.has_ranges:

@@ -91,6 +91,12 @@ class Fetcher:
             self._take_off_rest(fresh[0], cached)
         return [*dict.fromkeys(self._flights[chunk] for chunk in missing)]
 
+    def on_their_way(self, start: NarOffset, length: int, cached: CachedNar) -> Flights | None:
+        """Give the flights that bring what ``cached`` has not of a span; None if some of it does not come."""
+        missing = cached.missing(start, length)
+        flights = [flight for chunk in missing if (flight := self._flights.get(chunk)) is not None]
+        return [*dict.fromkeys(flights)] if len(flights) == len(missing) else None
+
     async def read(self, start: NarOffset, length: int, cached: CachedNar | None, flights: Flights) -> bytes | None:
         """Give ``length`` bytes from ``start`` that were just asked for; what is fetched goes to ``cached``.
 

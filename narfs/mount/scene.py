@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -11,9 +11,17 @@ from narfs.mount.roots import Roots
 from narfs.mount.waits import Waits
 
 if TYPE_CHECKING:
+    from narfs.formats.store_path import StorePath
     from narfs.mount.accessor import PathSource
-    from narfs.mount.view import View
+    from narfs.mount.view import Attachment, View
     from narfs.mount.waits import Payer
+
+
+class Watcher(Protocol):
+    """Who wants to know what is read, while it is read."""
+
+    def saw(self, path: StorePath, node: int, beginning: bytes, /) -> None:
+        """Hear of the beginning of a file that somebody wanted; called for each read of it. Must not wait."""
 
 
 class Scene:
@@ -31,9 +39,16 @@ class Scene:
         read_deadline_s: float = 120.0,
         root_deadline_s: float = 5.0,
         payer: Payer | None = None,
+        watcher: Watcher | None = None,
     ) -> None:
         self.view = view
         self.reads = Reads(trio.current_time)
         self.waits = Waits(payer)
         self.roots = Roots(view, source, self.waits, deadline_s=root_deadline_s)
         self.read_deadline_s = read_deadline_s
+        self.watcher = watcher
+
+    def saw(self, attachment: Attachment, node: int, beginning: bytes) -> None:
+        """Tell who wants to know that a file is read from its beginning on."""
+        if self.watcher is not None:
+            self.watcher.saw(attachment.path, node, beginning)

@@ -94,6 +94,13 @@ class Slab:
         spans = await self.spans(offset, size)
         runs = list(_runs(spans))
         self._note(runs)
+        answer = await self._answer(spans, runs, size)
+        if spans and not spans[0].start:
+            wanted = spans[0]
+            self._scene.saw(wanted.attachment, wanted.node, answer[wanted.at : wanted.at + wanted.nar.length])
+        return answer
+
+    async def _answer(self, spans: Sequence[Span], runs: Sequence[Sequence[Span]], size: int) -> bytes:
         if len(spans) == 1 and spans[0].nar.length == size:  # in the middle of a large file: no copy
             attachment, nar = spans[0].attachment, spans[0].nar
             if (data := attachment.accessor.read_nowait(nar.start, size)) is not None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from narfs.cache.chunk_cache import ChunkCache
     from narfs.daemon.erofs.images import Images
+    from narfs.mount.scene import Watcher
     from narfs.mount.statistics import MountStatistics
 
 
@@ -41,13 +42,18 @@ class Mounting(Protocol):
     """A way to mount a closed View whose trees are known."""
 
     def __call__(
-        self, view: View, place: Path, *, read_deadline_s: float = 120
+        self, view: View, place: Path, *, read_deadline_s: float = 120, watcher: Watcher | None = None
     ) -> AbstractAsyncContextManager[Counted]: ...
 
 
 @asynccontextmanager
 async def mounted_by_erofs(
-    view: View, place: Path, *, read_deadline_s: float = 120, cache: ChunkCache | None = None
+    view: View,
+    place: Path,
+    *,
+    read_deadline_s: float = 120,
+    cache: ChunkCache | None = None,
+    watcher: Watcher | None = None,
 ) -> AsyncIterator[Images]:
     """Mount the same paths as ``view`` has, as the daemon does; their slab is beside ``place``."""
     for each in view.attachments:
@@ -57,6 +63,7 @@ async def mounted_by_erofs(
     scene = Scene(
         View.of([(each.path, each.accessor) for each in view.attachments], inodes=Inodes()),
         read_deadline_s=read_deadline_s,
+        watcher=watcher,
     )
     place.mkdir(exist_ok=True)  # noqa: ASYNC240 - nothing is mounted yet
     # On a disk, for the kernel takes no image from tmpfs, where other files of a test may be.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from narfs.mount.options import MountOptions
+    from narfs.mount.scene import Watcher
     from narfs.mount.view import View
     from tests.mount.model import MemorySource
 
@@ -48,6 +49,7 @@ async def mounted(
     options: MountOptions | None = None,
     read_deadline_s: float = 120,
     root_deadline_s: float = 5,
+    watcher: Watcher | None = None,
 ) -> AsyncIterator[Handlers]:
     """Serve a View at ``place``, made if need be; afterwards nothing is mounted there, whatever happened."""
     with suppress(FileExistsError):
@@ -59,7 +61,7 @@ async def mounted(
         found.append(handlers)
         ready.set()
 
-    scene = Scene(view, source, read_deadline_s=read_deadline_s, root_deadline_s=root_deadline_s)
+    scene = Scene(view, source, read_deadline_s=read_deadline_s, root_deadline_s=root_deadline_s, watcher=watcher)
     serve = partial(serve_mount, Stage(scene), place, options=options, on_ready=on_ready)
     try:
         with trio.fail_after(PATIENCE_S):

@@ -6,7 +6,6 @@ A profile is a hint. Nothing that is wrong with one, or with the disk it is kept
 from __future__ import annotations
 
 import logging
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -15,7 +14,6 @@ from narfs.cache.profiles import Profiles
 from narfs.daemon.profiles.naming import AUTO, NONE, name_of_members
 from narfs.daemon.profiles.run import run_of
 from narfs.daemon.profiles.stores import ask_for_profile
-from narfs.engine.ahead.bringing import Allowance
 from narfs.engine.ahead.learning import learned
 from narfs.engine.ahead.replay import Replay
 from narfs.errors import NarfsError, NotFound, UsageError
@@ -23,12 +21,13 @@ from narfs.formats import base32
 from narfs.formats.profile_object import read_profile, write_profile
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from narfs.daemon.config import Config
     from narfs.daemon.erofs.frontend import Members
     from narfs.daemon.session import Session
     from narfs.engine.accessor import NarAccessor
+    from narfs.engine.ahead.bringing import Allowance
     from narfs.engine.means import Described
     from narfs.formats.profile import Profile
     from narfs.mount.scene import Scene
@@ -36,15 +35,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DOMAIN_CHARS: Final = 8
-_MOST_BYTES: Final = 1 << 30
 
 
-def learner_of(
+def learner_of(  # noqa: PLR0917 - what a View is made of
     session: Session,
     config: Config,
     scene: Scene,
     members: Members,
     described: Iterable[Described],
+    allowance: Allowance,
     *,
     name: str | None = None,
 ) -> Learner | None:
@@ -57,32 +56,18 @@ def learner_of(
     if config.profile == NONE or not scene.view.closed or session.cache is None:
         return None
     found = _in_domain(session, name or _name_of(described)) if config.profile == AUTO else config.profile
-    return None if found is None else Learner(session, found, scene, members)
-
-
-@asynccontextmanager
-async def learning(learner: Learner | None) -> AsyncIterator[None]:
-    """Teach beside the block, and learn at its end."""
-    if learner is None:
-        yield
-        return
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(learner.teach)
-        try:
-            yield
-        finally:
-            nursery.cancel_scope.cancel()
-            await learner.learn()
+    return None if found is None else Learner(session, found, scene, members, allowance)
 
 
 class Learner:
     """Of one View. ``teach`` beside it, ``learn`` at its end."""
 
-    def __init__(self, session: Session, name: str, scene: Scene, members: Members) -> None:
+    def __init__(self, session: Session, name: str, scene: Scene, members: Members, allowance: Allowance) -> None:
         self.name = name
         self._session = session
         self._scene = scene
         self._members = members
+        self._allowance = allowance
         self._profiles = Profiles(session.config.cache_dir)
         self._from_store: Profile | None = None
         self._seen = 0
@@ -95,7 +80,7 @@ class Learner:
         if profile is None:
             return
         replay = Replay(profile, self._members, self._new_reads)
-        outcome = await replay.run(Allowance(_MOST_BYTES))
+        outcome = await replay.run(self._allowance)
         log.info("profile %s: %s after %d bytes", self.name, outcome, replay.asked_bytes)
 
     async def learn(self) -> None:

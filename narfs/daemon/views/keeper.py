@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from narfs.daemon.ahead import Ahead
 from narfs.daemon.config import Frontend
 from narfs.daemon.directories import private_directory
 from narfs.daemon.erofs.frontend import Choice, choose, settle
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
-from narfs.daemon.profiles.learner import learner_of
 from narfs.daemon.reports.report import report
 from narfs.daemon.views import place
 from narfs.daemon.views.owner import Owner
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from narfs.daemon.erofs.images import Images
     from narfs.daemon.erofs.shown import Shown
     from narfs.daemon.known_paths import KnownPaths
-    from narfs.daemon.profiles.learner import Learner
     from narfs.daemon.reports.report import Report
     from narfs.daemon.session import Session
     from narfs.daemon.views.records import Records
@@ -63,7 +62,7 @@ class KeptView:
     owner: Owner
     known: KnownPaths
     choice: Choice
-    learner: Learner | None = None
+    ahead: Ahead
     bound: Path | None = None
     """Where it is mounted."""
     shown: Shown | None = None
@@ -238,10 +237,10 @@ class Views:
             own = config.bandwidth if "bandwidth" in spec.settings else None
             account = session.household.account(f"view {spec.name}", config, bandwidth=own)
             with account.paying():
-                scene, known, choice, learner = await self._scene(spec, config, session, account, shown)
+                scene, known, choice, ahead = await self._scene(spec, config, session, account, shown)
             self._stage.show(spec.name.encode(), scene)
             undo.push_async_callback(self._stage.remove, spec.name.encode())
-            kept = KeptView(spec, scene, session, account, self._home / spec.name, owner, known, choice, learner)
+            kept = KeptView(spec, scene, session, account, self._home / spec.name, owner, known, choice, ahead)
             undo.callback(kept.teaching.cancel)
             self._nursery.start_soon(self._teach, kept)
             if shown is not None:
@@ -279,7 +278,7 @@ class Views:
 
     async def _scene(
         self, spec: ViewSpec, config: Config, session: Session, account: Account, shown: Shown | None
-    ) -> tuple[Scene, KnownPaths, Choice, Learner | None]:
+    ) -> tuple[Scene, KnownPaths, Choice, Ahead]:
         known: KnownPaths = OpenSet(session.store)
         if not spec.selection.closed:
             choice = await choose(config, None, self._images)
@@ -303,8 +302,7 @@ class Views:
             payer=account,
         )
         await scene.roots.learn_all()
-        learner = learner_of(session, config, scene, accessors, members, name=spec.profile)
-        return scene, known, choice, learner
+        return scene, known, choice, Ahead(session, config, scene, accessors, members, spec.profile)
 
     async def _take_off(self, spec: ViewSpec, bound: Path, *, lazily: bool) -> None:
         await place.unbind(bound, lazily=lazily)
@@ -322,16 +320,14 @@ class Views:
 
     async def _teach(self, kept: KeptView) -> None:
         """Bring what is going to be read, as far as that is known."""
-        if kept.learner is not None:
-            with kept.teaching, kept.account.paying():
-                await kept.learner.teach()
+        with kept.teaching, kept.account.paying():
+            await kept.ahead.run()
 
     @staticmethod
     async def _learn(kept: KeptView) -> None:
         """Keep what was read, for the next one."""
         kept.teaching.cancel()
-        if kept.learner is not None:
-            await kept.learner.learn()
+        await kept.ahead.end()
 
     async def _run(self, kept: KeptView) -> None:
         """Do what a View needs while it is there; end it with its owner."""

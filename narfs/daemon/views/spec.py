@@ -36,6 +36,7 @@ OWN_SETTINGS: Final = frozenset(
         "root-lookup-deadline",
         "negative-ttl",
         "fetch-bytes",
+        "prefetch-bytes",
         "bandwidth",
         "bandwidth-share",
         "profile",

@@ -7,5 +7,9 @@ following  Following: fetches that far, and counts what of all that was fetched 
 bringing   bring: named parts of NARs into the cache, in order, within an Allowance
 learning   what is kept of a profile after one more run; pure
 matching   what a profile names, found among the paths of a View; pure
+mentions   Mentions: what files name that are read, in one View
+libraries  Libraries: of ELF files, found as ld.so finds them
+modules    Modules: those that Python imports
+sight      Sight: what may be seen of a View, and paths in it
 replay     Replay: a profile brought for one View, until it is wrong
 """

@@ -74,9 +74,12 @@ class Brought:
     """What ended it before everything was here."""
 
 
-async def bring(wants: Iterable[Want], allowance: Allowance) -> Brought:
-    """Bring what is wanted into the cache, as far as the allowance goes; returns when it is there or has failed."""
-    bringing = _Bringing(allowance)
+async def bring(wants: Iterable[Want], allowance: Allowance, *, at_once: bool = False) -> Brought:
+    """Bring what is wanted into the cache, as far as the allowance goes; returns when it is there or has failed.
+
+    ``at_once``: a program is as good as waiting for it, and it is little. So no turn is waited for.
+    """
+    bringing = _Bringing(allowance, at_once=at_once)
     async with trio.open_nursery() as landing:
         for accessor, span in _joined(wants):
             if bringing.brought.stopped_by is not None:
@@ -88,9 +91,10 @@ async def bring(wants: Iterable[Want], allowance: Allowance) -> Brought:
 class _Bringing:
     """One call of ``bring``."""
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, *, at_once: bool) -> None:
         self.brought = Brought()
         self._allowance = allowance
+        self._at_once = at_once
         self._failed_in_a_row = 0
         self._passed: set[bytes] = set()
         """NARs that were begun to pass, by key."""
@@ -104,7 +108,7 @@ class _Bringing:
                 return
             rest: NarSpan | None = span
             while rest is not None and contents.plan_ahead(rest, 1) and self.brought.stopped_by is None:
-                turn = await accessor.turn_ahead()
+                turn = await accessor.turn_ahead(at_once=self._at_once)
                 request = contents.plan_ahead(rest, turn.most_bytes)  # others may have been here meanwhile
                 if request is None or not self._may_spend(request.length):
                     turn.end()

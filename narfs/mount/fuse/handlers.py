@@ -177,6 +177,8 @@ class Handlers(pyfuse3.Operations):
         data = file.accessor.read_nowait(in_nar(file.contents, FileOffset(off)), size)
         if data is None:
             data = await self._read_waiting(file, off, size)
+        if not off:
+            self.stage.of(file.reads.attachment).saw(file.reads.attachment, file.node, data)
         return data
 
     async def _read_waiting(self, file: OpenFile, off: int, size: int) -> bytes:

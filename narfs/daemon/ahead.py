@@ -1,0 +1,70 @@
+"""What is fetched for one View before anybody asks for it: what its profile says, and what files say that are read.
+
+Both are paid from one allowance (``prefetch-bytes``), and end with the View.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import trio
+
+from narfs.daemon.profiles.learner import learner_of
+from narfs.engine.ahead.bringing import Allowance
+from narfs.engine.ahead.mentions import Mentions
+from narfs.engine.ahead.sight import Sight
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from narfs.daemon.config import Config
+    from narfs.daemon.erofs.frontend import Members
+    from narfs.daemon.session import Session
+    from narfs.engine.means import Described
+    from narfs.mount.scene import Scene
+
+
+class Ahead:
+    """Of one View; ``name`` is what its profile is called if nothing else says so. UsageError as ``learner_of``."""
+
+    def __init__(  # noqa: PLR0917 - what a View is made of
+        self,
+        session: Session,
+        config: Config,
+        scene: Scene,
+        members: Members,
+        described: Iterable[Described],
+        name: str | None = None,
+    ) -> None:
+        self.allowance = Allowance(config.prefetch_bytes.bytes)
+        self._learner = learner_of(session, config, scene, members, described, self.allowance, name=name)
+        self._mentions: Mentions | None = None
+        if session.cache is not None and self.allowance.left:
+            sight = Sight(members, None if scene.view.closed else session.store.find)
+            scene.watcher = self._mentions = Mentions(sight, self.allowance, session.store.means.counters)
+
+    async def run(self) -> None:
+        """Bring what is going to be read, as far as that is known; ends by cancellation, or if nothing will come."""
+        async with trio.open_nursery() as nursery:
+            if self._learner is not None:
+                nursery.start_soon(self._learner.teach)
+            if self._mentions is not None:
+                nursery.start_soon(self._mentions.run)
+
+    async def end(self) -> None:
+        """Keep what was read, for the next View; not to be cancelled."""
+        if self._learner is not None:
+            await self._learner.learn()
+
+
+@asynccontextmanager
+async def running(ahead: Ahead) -> AsyncIterator[None]:
+    """Run it beside the block."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ahead.run)
+        try:
+            yield
+        finally:
+            nursery.cancel_scope.cancel()
+            await ahead.end()

@@ -1,0 +1,120 @@
+"""Mentions: what a file that is read names is brought before somebody asks for it.
+
+Programs read one file after the other, and each says what comes next: ELF files name their libraries (``libraries``),
+scripts their interpreter and, as Nix writes wrappers, whole paths; Python modules others (``modules``). Whoever reads
+gets his bytes first.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVarTuple
+
+import trio
+
+from narfs.engine.ahead.libraries import Libraries
+from narfs.engine.ahead.modules import SOURCE_BYTES, Modules
+from narfs.errors import NarfsError
+from narfs.formats import elf, script
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from narfs.engine.ahead.bringing import Allowance
+    from narfs.engine.ahead.sight import Place, Sight
+    from narfs.engine.means import Counters
+    from narfs.formats.store_path import StorePath
+
+Ts = TypeVarTuple("Ts")
+
+_log = logging.getLogger(__name__)
+
+_WAITING_MAX: Final = 64
+"""Beginnings of files that wait to be looked at, 128 KiB each at most. What else comes meanwhile is passed over."""
+
+_FILES_AFTER_A_FETCH: Final = 64
+"""Files that are followed after each fetch. A program that finds everything here goes on without us."""
+
+_KNOWN_MAX: Final = 1 << 16
+"""Files that are told apart, at 100 bytes each; a View whose programs read more was followed far enough."""
+
+_WRAPPER_BYTES: Final = 64 * 1024
+"""A program up to here that names others by their full paths mostly runs them."""
+
+
+class _Seen(NamedTuple):
+    path: StorePath
+    node: int
+    beginning: bytes
+
+
+class Mentions:
+    """In one View. ``counters`` tell whether something is fetched at all: what is here needs no help."""
+
+    def __init__(self, sight: Sight, allowance: Allowance, counters: Counters) -> None:
+        self._sight = sight
+        self._allowance = allowance
+        self._counters = counters
+        self._fetches = counters.range_fetches
+        self._left = 0
+        """Files that are followed without another fetch."""
+        self._known: set[tuple[StorePath, int]] = set()
+        self._ask, self._asked = trio.open_memory_channel[_Seen](_WAITING_MAX)
+
+    def saw(self, path: StorePath, node: int, beginning: bytes) -> None:
+        """Note the beginning of a file that somebody reads. Not a checkpoint: 1 µs, then less."""
+        if self._fetches != self._counters.range_fetches:
+            self._fetches = self._counters.range_fetches
+            self._left = _FILES_AFTER_A_FETCH
+        if not self._left or (path, node) in self._known or len(self._known) >= _KNOWN_MAX:
+            return
+        self._left -= 1
+        self._known.add((path, node))
+        try:
+            self._ask.send_nowait(_Seen(path, node, beginning))
+        except trio.WouldBlock:
+            _log.debug("%s: node %d: too much is read at once to be followed", path.base_name, node)
+
+    async def run(self) -> None:
+        """Follow what is seen; ends by cancellation."""
+        async with trio.open_nursery() as nursery:
+
+            def start(work: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
+                nursery.start_soon(_quietly, partial(work, *args))
+
+            libraries = Libraries(self._sight, self._allowance, start)
+            modules = Modules(libraries, self._allowance, start)
+            async for seen in self._asked:
+                if self._allowance.left != 0:
+                    await _quietly(partial(self._look, seen, libraries, modules))
+
+    async def _look(self, seen: _Seen, libraries: Libraries, modules: Modules) -> None:
+        member = await self._sight.member(seen.path.base_name.encode())
+        if member is not None:
+            await self._follow(member._replace(node=seen.node), seen.beginning, libraries, modules)
+
+    async def _follow(self, file: Place, beginning: bytes, libraries: Libraries, modules: Modules) -> None:
+        if beginning.startswith(elf.MAGIC):
+            libraries.bring_soon(file)
+        words = script.interpreter(beginning)
+        if words or (file.described.executable and file.described.size <= _WRAPPER_BYTES):
+            for path in dict.fromkeys((*words[:1], *script.store_files(beginning))):
+                if (found := await self._sight.file(path)) is not None and found.described.executable:
+                    libraries.bring_soon(found)
+        if _is_python(file, words) and file.described.size <= SOURCE_BYTES:
+            modules.follow(file, beginning)
+
+
+async def _quietly(work: Callable[[], Awaitable[None]]) -> None:
+    """Do what nobody has asked for: what fails will be told to whoever reads it."""
+    try:
+        await work()
+    except NarfsError as error:
+        _log.debug("not followed: %s", error)
+    except Exception:  # noqa: BLE001 - the View must outlive a bug in what nobody has asked for
+        _log.exception("a bug ended what was fetched ahead")
+
+
+def _is_python(file: Place, words: tuple[bytes, ...]) -> bool:
+    return any(b"python" in word for word in words) or file.listing.name(file.node).endswith(b".py")

@@ -1,0 +1,134 @@
+"""The modules that a Python module imports: found where modules were read before, and brought with theirs.
+
+Python asks for one module after the other, each a round trip away. Where it looks nobody tells us; but whatever was
+read from a package shows where the packages are, as far as they lie beside it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from narfs.engine.ahead.bringing import Want, bring
+from narfs.formats.listing import Kind
+from narfs.formats.script import python_imports
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from narfs.engine.ahead.bringing import Allowance
+    from narfs.engine.ahead.libraries import Libraries, Start
+    from narfs.engine.ahead.sight import Place
+    from narfs.formats.script import Import
+
+SOURCE_BYTES: Final = 1 << 20
+"""A longer module is data. A third of a millisecond is spent on 100 KB."""
+
+_MOST_MODULES: Final = 4096
+"""Of one View."""
+_MOST_ROOTS: Final = 16
+"""Directories in which packages were seen."""
+_INIT: Final = b"__init__.py"
+
+_LOADED_BEFORE: Final = frozenset(
+    b"_collections_abc _sitebuiltins abc codecs genericpath importlib io os posixpath runpy site stat zipimport".split()
+)
+"""What Python has loaded before it reads the first module of a program; since 3.11 it has them in itself."""
+
+
+class Modules:
+    """Of one View, each brought once."""
+
+    def __init__(self, libraries: Libraries, allowance: Allowance, start: Start) -> None:
+        self._libraries = libraries
+        self._allowance = allowance
+        self._start = start
+        self._met: set[tuple[bytes, int]] = set()
+        self._roots: dict[tuple[bytes, int], Place] = {}
+
+    def follow(self, module: Place, source: bytes) -> None:
+        """Bring what a module imports that was just read; not again what was brought before."""
+        self._meet(module)
+        self._note_root(module.parent)
+        self._bring_imports(module, python_imports(source))
+
+    def _bring_imports(self, module: Place, imports: Iterable[Import]) -> None:
+        for imported in imports:
+            for found in self._find(imported, module.parent):
+                if self._meet(found):
+                    self._start(self._bring, found)
+
+    async def _bring(self, module: Place) -> None:
+        span = module.span
+        name = module.listing.name(module.node)
+        if not name.endswith(b".py"):
+            self._libraries.bring_soon(module)
+            return
+        brought = await bring([Want(module.accessor, span)], self._allowance, at_once=True)
+        if brought.stopped_by is None and not brought.failed:
+            source = await module.accessor.look(span.start, span.length)
+            # The others when the module is really read: what a program may do without, it mostly does without.
+            self._bring_imports(module, (each for each in python_imports(source) if each.sure))
+
+    def _meet(self, module: Place) -> bool:
+        key = module.accessor.key, module.node
+        if key in self._met or len(self._met) >= _MOST_MODULES:
+            return False
+        self._met.add(key)
+        return 0 < module.described.size <= SOURCE_BYTES
+
+    def _note_root(self, folder: Place) -> None:
+        """Note where the package of a directory lies."""
+        while folder.node and folder.child(_INIT) is not None:
+            folder = folder.parent
+        key = folder.accessor.key, folder.node
+        if key in self._roots or len(self._roots) >= _MOST_ROOTS:
+            return
+        self._roots[key] = folder
+        if (extensions := folder.child(b"lib-dynload")) is not None:
+            self._roots[extensions.accessor.key, extensions.node] = extensions
+
+    def _find(self, imported: Import, folder: Place) -> Iterator[Place]:
+        """Give the files that are read for an import: of packages on the way, of the module, of modules in it."""
+        if not imported.level and imported.module[0] in _LOADED_BEFORE:
+            return
+        roots = list(self._roots.values())
+        if imported.level:
+            for _ in range(imported.level - 1):
+                folder = folder.parent
+            roots = [folder]
+        for root in roots:
+            files, package = _module(root, imported.module)
+            if package is not None:
+                for name in imported.names:
+                    files += _module(package, (name,))[0]
+            if files:
+                yield from files
+                return
+
+
+def _module(package: Place, names: Sequence[bytes]) -> tuple[list[Place], Place | None]:
+    """Find a module in a package: what is read for it, and where modules in it would be, if it is a package itself."""
+    files: list[Place] = []
+    for name in names:
+        inside = package.child(name)
+        if inside is None or inside.listing.kind(inside.node) is not Kind.DIRECTORY:
+            file = _extension(package, name) or package.child(name + b".py")
+            return [*files, *_regular(file)], None
+        files += _regular(inside.child(_INIT))
+        package = inside
+    return files, package
+
+
+def _extension(package: Place, name: bytes) -> Place | None:
+    """Find ``name.so``, or ``name.cpython-311-x86_64-linux-gnu.so``."""
+    listing, children = package.listing, package.listing.children(package.node)
+    place = listing.position(package.node, name + b".")
+    while place < len(children) and (found := listing.name(children[place])).startswith(name + b"."):
+        if found.endswith(b".so"):
+            return package._replace(node=children[place])
+        place += 1
+    return None
+
+
+def _regular(place: Place | None) -> list[Place]:
+    return [] if place is None or place.listing.kind(place.node) is not Kind.REGULAR else [place]

@@ -1,0 +1,57 @@
+"""Who wants to know what is read, while it is read: told of the beginnings of files that somebody wanted."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from narfs.mount.view import View
+from tests.mount.frontends import FRONTENDS, Mounting
+from tests.mount.kernel import needs_fuse, sys_
+from tests.mount.model import MemoryAccessor, path
+from tests.support.trees import File
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from narfs.formats.store_path import StorePath
+    from tests.support.trees import Tree
+
+pytestmark = [pytest.mark.mount, needs_fuse]
+
+TEXT = bytes(range(256)) * 1200
+
+
+class Watcher:
+    def __init__(self) -> None:
+        self.heard: list[tuple[StorePath, int, bytes]] = []
+
+    def saw(self, path: StorePath, node: int, beginning: bytes) -> None:
+        self.heard.append((path, node, beginning))
+
+
+@pytest.mark.parametrize("mounting", FRONTENDS)
+async def test_a_watcher_hears_of_each_file_that_is_read_from_its_beginning(mounting: Mounting, tmp_path: Path) -> None:
+    tree: Tree = {b"large": File(TEXT), b"other": File(TEXT[1:]), b"unread": File(b"x" * 200_000)}
+    accessor = MemoryAccessor(tree)
+    place = tmp_path / "mnt"
+    watcher = Watcher()
+    async with mounting(View.of([(path("a"), accessor)]), place, watcher=watcher):
+
+        def read() -> None:
+            folder = place / path("a").base_name
+            with (folder / "other").open("rb", buffering=0) as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+                file.seek(150_000)
+                assert file.read(10) == TEXT[150_001:150_011]
+            assert (folder / "large").read_bytes() == TEXT
+
+        await sys_(read)
+    listing = accessor.listing
+    assert listing is not None
+    assert {(path, node) for path, node, _ in watcher.heard} == {(path("a"), listing.find(b"large"))}
+    for _, _, beginning in watcher.heard:
+        assert beginning
+        assert TEXT.startswith(beginning)

@@ -42,6 +42,7 @@ BENCHMARKS = {
         "a view of 300 paths, 30 k entries, until it is usable",
     ),
     "p99": ("benchmarks.p99", "latency of warm reads while a NAR of 100 k files is ingested"),
+    "reads": ("benchmarks.reads", "what it costs to note what is read"),
     "http-client": (
         "benchmarks.http_client",
         "requests and bytes per CPU second over HTTP: direct, httpx, obstore",

@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 
 class OpenFile:
-    """A file, two additions away from its bytes in the NAR, and its number in what is read of its path.
+    """A file, two additions away from its bytes in the NAR.
 
-    ``failed_*`` is the read that failed last.
+    ``noted`` when its reads, or that it was opened, are in the record; ``failed_*`` is the read that failed last.
     """
 
     __slots__ = (
@@ -30,17 +30,17 @@ class OpenFile:
         "failed_start",
         "failed_until",
         "node",
-        "number",
+        "noted",
         "reads",
         "size",
     )
 
     def __init__(self, reads: PathReads, node: Node) -> None:
         self.reads = reads
-        self.number = reads.file(node.id, node.size)
         self.accessor = reads.attachment.accessor
         self.broken_passes = self.accessor.broken_passes
         self.node = node.id
+        self.noted = reads.knows(node.id)
         self.contents = node.nar_offset
         self.size = node.size
         self.failed_until = 0.0
@@ -86,6 +86,6 @@ class Handles(Generic[T]):
         """Give what was opened."""
         return self._open[handle]
 
-    def release(self, handle: int) -> None:
-        """Forget it."""
-        del self._open[handle]
+    def release(self, handle: int) -> T:
+        """Forget it, and give it back."""
+        return self._open.pop(handle)

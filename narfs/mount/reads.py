@@ -4,6 +4,9 @@ It sees what the kernel asks for. What the kernel keeps it reads again without u
 any read. Only EROFS tells more: of a request for several files the first was wanted by somebody, the others came along;
 they may have been read from the kernel's pages since.
 
+Reads are noted some at once, a little later: next to the copying of 128 KiB each note by itself would find none of its
+data in the processor's caches, and take three times as long. Who asks for anything but ``began`` settles first.
+
 Memory is bounded: 131 072 numbered files and as many first reads, 16 384 misses and the blocks of 1 TiB are told apart,
 in 32 MB at most; what comes then is counted for its path, and no more. A build that reads 2 000 files takes 0.3 MB.
 """
@@ -11,7 +14,7 @@ in 32 MB at most; what comes then is counted for its path, and no more. A build 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVarTuple
 
 from narfs.mount.path_reads import NODES, WANTED_BLOCK, PathReads, blocks_of
 
@@ -20,10 +23,15 @@ if TYPE_CHECKING:
 
     from narfs.mount.view import Attachment
 
+Ts = TypeVarTuple("Ts")
+
 _MOST_FILES: Final = 1 << 17
 _MOST_BLOCKS: Final = 1 << 23
 _MOST_FIRST_READS: Final = 1 << 17
 _MOST_MISSES: Final = 1 << 14
+
+_AT_ONCE: Final = 16
+"""Requests: 0.15 ms of the loop if each is for 32 small files, 0.03 ms else."""
 
 _SHORT_S: Final = 0.001
 """What is waited for less long came from the cache's disk, and is no miss worth telling."""
@@ -57,7 +65,8 @@ class Reads:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        self.began = clock()
+        self.began = self.now = clock()
+        """``now`` is when what is being noted was read."""
         self.left_out = 0
         """Files, first reads and misses that were too many to be told apart."""
         self._paths: dict[Attachment, PathReads] = {}
@@ -66,6 +75,7 @@ class Reads:
         self._order = array("d"), array("I"), array("I"), array("I")
         """When; number of the path; number of a file, or a node; block or count of nodes × 4 + which of these."""
         self._misses: list[Miss] = []
+        self._waiting: list[tuple[float, Callable[..., None], tuple[Any, ...]]] = []
 
     def of(self, attachment: Attachment) -> PathReads:
         """Give what is read of one path of the View."""
@@ -73,14 +83,29 @@ class Reads:
             path = self._paths[attachment] = PathReads(self, len(self._paths), attachment)
         return path
 
+    def later(self, note: Callable[[*Ts], None], *args: *Ts) -> None:
+        """Note something with others, as of now."""
+        self._waiting.append((self.clock(), note, args))
+        if len(self._waiting) >= _AT_ONCE:
+            self.settle()
+
+    def settle(self) -> None:
+        """Note all that was left for later."""
+        waiting, self._waiting = self._waiting, []
+        for at, note, args in waiting:
+            self.now = at
+            note(*args)
+
     @property
     def asked_bytes(self) -> int:
-        """What was asked for in all."""
+        """What was asked for in all; settles."""
+        self.settle()
         return sum(path.asked_bytes for path in self._paths.values())
 
     @property
     def notes(self) -> int:
-        """How many notes of first reads there are; ``first_reads`` begins behind as many as it is told."""
+        """How many notes of first reads there are; ``first_reads`` begins behind as many as it is told. Settles."""
+        self.settle()
         return len(self._order[0])
 
     def first_reads(self, start: int = 0) -> Iterator[FirstRead]:
@@ -116,7 +141,7 @@ class Reads:
         if len(times) >= _MOST_FIRST_READS:
             self.left_out += 1
             return
-        times.append(self.clock() - self.began)
+        times.append(self.now - self.began)
         paths.append(path)
         firsts.append(first)
         whats.append(what)

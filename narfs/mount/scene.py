@@ -42,7 +42,7 @@ class Scene:
         watcher: Watcher | None = None,
     ) -> None:
         self.view = view
-        self.reads = Reads(trio.current_time)
+        self.reads = Reads(trio.lowlevel.current_clock().current_time)
         self.waits = Waits(payer)
         self.roots = Roots(view, source, self.waits, deadline_s=root_deadline_s)
         self.read_deadline_s = read_deadline_s

@@ -92,19 +92,23 @@ class Slab:
         size = min(size, self.size - offset)
         self.read_bytes += size
         spans = await self.spans(offset, size)
-        runs = list(_runs(spans))
-        self._note(runs)
-        answer = await self._answer(spans, runs, size)
+        answer = await self._answer(spans, size)
         if spans and not spans[0].start:
             wanted = spans[0]
             self._scene.saw(wanted.attachment, wanted.node, answer[wanted.at : wanted.at + wanted.nar.length])
         return answer
 
-    async def _answer(self, spans: Sequence[Span], runs: Sequence[Sequence[Span]], size: int) -> bytes:
+    async def _answer(self, spans: Sequence[Span], size: int) -> bytes:
         if len(spans) == 1 and spans[0].nar.length == size:  # in the middle of a large file: no copy
-            attachment, nar = spans[0].attachment, spans[0].nar
+            _, attachment, node, length, start, nar = spans[0]
+            reads = self._scene.reads.of(attachment)
+            reads.later(reads.read, node, length, start, size)
             if (data := attachment.accessor.read_nowait(nar.start, size)) is not None:
                 return data
+            runs: Sequence[Sequence[Span]] = [spans]
+        else:
+            runs = list(_runs(spans))
+            self._scene.reads.later(self._note, runs)
         answer = bytearray(max(size, 0))
         if waiting := [run for run in runs if not _take_nowait(run, answer)]:
             with self._scene.reads.of(spans[0].attachment).waiting(spans[0].node, spans[0].start, size):
@@ -115,17 +119,18 @@ class Slab:
         """Note what is asked for: the first file is wanted, others come along, and the last of them may be cut off."""
         for run in runs:
             reads = self._scene.reads.of(run[0].attachment)
-            along = list(run)
+            begin, end = 0, len(run)
             if run is runs[0]:
-                first = along.pop(0)
-                reads.note(reads.file(first.node, first.size), first.start, first.nar.length)
-            if along and along[-1].nar.length < along[-1].size:
-                last = along.pop()
-                file = reads.file(last.node, last.size, wanted=False)
-                reads.note(file, last.start, last.nar.length, wanted=False)
-            if along:
-                nodes = range(along[0].node, along[-1].node + 1)
-                reads.came_along(nodes, len(along), sum(span.nar.length for span in along))
+                _, _, node, size, start, nar = run[0]
+                reads.read(node, size, start, nar.end - nar.start)
+                begin = 1
+            _, _, node, size, start, nar = run[-1]
+            if begin < end and nar.end - nar.start < size:
+                reads.read(node, size, start, nar.end - nar.start, wanted=False)
+                end -= 1
+            if begin < end:
+                nodes = range(run[begin].node, run[end - 1].node + 1)
+                reads.came_along(nodes, end - begin, sum([span.size for span in run[begin:end]]))
 
     async def _wait_for(self, wanted: Span, runs: Sequence[Sequence[Span]], answer: bytearray) -> None:
         """Read what must be waited for; if that is too much, at least what is wanted."""

@@ -49,7 +49,7 @@ async def read(scene: Scene, account: Account, attachment: Attachment, what: tup
     node = listing.node(found)
     assert node.kind is Kind.REGULAR
     of_path = scene.reads.of(attachment)
-    of_path.note(of_path.file(node.id, node.size), start, length)
+    of_path.later(of_path.read, node.id, node.size, start, length)
     with of_path.waiting(node.id, start, length):
         await account.pays(attachment.accessor.read, NarOffset(node.nar_offset + start), length)
 

@@ -65,7 +65,7 @@ def test_every_part_that_was_read_is_kept_and_each_block_once(drawn: list[tuple[
     for number, at, to in drawn:
         start = at % SIZES[number]
         length = 1 + to % (SIZES[number] - start)
-        of_path.note(of_path.file(number + 1, SIZES[number]), start, length)
+        of_path.read(number + 1, SIZES[number], start, length)
         asked += length
         touched = range(start // PART_BYTES, (start + length - 1) // PART_BYTES + 1)
         order += [(number + 1, part // 8) for part in touched]
@@ -85,7 +85,8 @@ def test_every_part_that_was_read_is_kept_and_each_block_once(drawn: list[tuple[
 
 def test_first_reads_say_when_and_where() -> None:
     reads, of_path = recording(TREE)
-    of_path.note(of_path.file(5, SIZES[4]), BLOCK_BYTES, 1)
+    of_path.later(of_path.read, 5, SIZES[4], BLOCK_BYTES, 1)
+    reads.settle()
     assert list(reads.first_reads()) == [FirstRead(1.0, of_path.attachment, 5, 1, wanted=True)]
 
 
@@ -93,7 +94,7 @@ def test_what_came_along_is_told_from_what_was_wanted() -> None:
     reads, of_path = recording(SMALL)
     nodes = {bytes(name): node for name, node in named(of_path.attachment)}
     a, c, f, g = (nodes[name] for name in (b"a", b"b/c", b"f", b"g"))
-    of_path.note(of_path.file(a, 10), 0, 10)
+    of_path.read(a, 10, 0, 10)
     of_path.came_along(range(c, f + 1), 2, 50)
     assert blocks(reads) == [(a, 0, True), (c, 0, False), (f, 0, False)]
     assert counts(of_path) == (3, 1, 60, 60)
@@ -101,7 +102,7 @@ def test_what_came_along_is_told_from_what_was_wanted() -> None:
     of_path.came_along(range(a, g + 1), 4, 100)
     assert blocks(reads) == [(a, 0, True), (c, 0, False), (f, 0, False), (g, 0, False)]
     assert counts(of_path) == (4, 1, 160, 100)
-    of_path.note(of_path.file(f, 30), 0, 30)
+    of_path.read(f, 30, 0, 30)
     assert len(blocks(reads)) == 4
     assert counts(of_path) == (4, 2, 190, 100)
     assert {(file.node, file.wanted, file.parts) for file in of_path.files()} == {
@@ -124,9 +125,9 @@ def named(attachment: Attachment) -> list[tuple[bytes, int]]:
 
 def test_a_node_that_became_another_file_gets_another_number() -> None:
     reads, of_path = recording(TREE)
-    old, new = of_path.file(1, 10), of_path.file(1, 10 * BLOCK_BYTES)
-    of_path.note(new, 9 * BLOCK_BYTES, 1)
-    of_path.note(old, 0, 1)
+    of_path.opened(1, 10)
+    of_path.read(1, 10 * BLOCK_BYTES, 9 * BLOCK_BYTES, 1)
+    of_path.read(1, 10, 0, 1)
     assert blocks(reads) == [(1, 9, True), (1, 0, True)]
 
 
@@ -135,7 +136,7 @@ def test_what_is_too_much_is_still_counted(bound: str, monkeypatch: pytest.Monke
     monkeypatch.setattr(module, bound, 2)
     reads, of_path = recording(TREE)
     for node in range(1, 5):
-        of_path.note(of_path.file(node, 10), 0, 10)
+        of_path.read(node, 10, 0, 10)
     assert of_path.asked_bytes == 40
     assert blocks(reads) == [(1, 0, True), (2, 0, True)]
     assert reads.left_out == 2
@@ -158,13 +159,16 @@ async def test_the_mount_notes_files_reads_and_waits(mock_clock: MockClock) -> N
     assert reads.misses() == [Miss(0.0, attachment, None, 0, 0, 2.0)]
     entry = await lookup(ops, "one", b"5")
     opened = await ops.open(entry.st_ino, 0, CTX)
-    assert (reads.of(attachment).wanted_files, reads.asked_bytes) == (1, 0)
+    await ops.release(opened.fh)
+    assert (reads.asked_bytes, reads.of(attachment).wanted_files) == (0, 1)
+    opened = await ops.open(entry.st_ino, 0, CTX)
     await ops.read(opened.fh, 0, BLOCK_BYTES)
     accessor.stall()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(ops.read, opened.fh, 4 * BLOCK_BYTES, BLOCK_BYTES)
         await trio.sleep(3)
         accessor.verify()
+    reads.settle()
     assert [(each.at_s, each.block) for each in reads.first_reads()] == [(2.0, 0), (2.0, 4)]
     assert reads.misses()[1:] == [Miss(2.0, attachment, 6, 4 * BLOCK_BYTES, BLOCK_BYTES - 7, 3.0)]
     assert (reads.of(attachment).waits, reads.of(attachment).waited_s) == (3, 5.0)

@@ -100,6 +100,7 @@ async def test_small_neighbours_come_in_one_read_and_are_counted_each() -> None:
     assert await slab.read(SlabOffset(0), 32 * BLOCK) == model_of(slab)[: 32 * BLOCK]
     assert len(accessor.reads) == 1
     (attachment,) = slab._attachments
+    slab._scene.reads.settle()
     reads = slab._scene.reads.of(attachment)
     assert (reads.wanted_files, len(list(reads.files()))) == (1, 32)
     assert reads.asked_bytes == sum(len(b"%d" % number) * 100 for number in range(32))

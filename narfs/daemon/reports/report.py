@@ -103,6 +103,7 @@ class Report:
 
 async def report(name: str, scene: Scene, account: Account | None) -> Report:
     """Count; a checkpoint now and then."""
+    scene.reads.settle()
     counting = _Counting(scene, {} if account is None else account.fetched)
     paths = [await counting.path(attachment) for attachment in scene.view.attachments]
     misses = [await counting.miss(miss) for miss in scene.reads.misses()]

@@ -173,7 +173,8 @@ class Handlers(pyfuse3.Operations):
         if size <= 0:
             return b""
         self._bytes_read += size
-        file.reads.note(file.number, off, size)
+        file.noted = True
+        file.reads.later(file.reads.read, file.node, file.size, off, size)
         data = file.accessor.read_nowait(in_nar(file.contents, FileOffset(off)), size)
         if data is None:
             data = await self._read_waiting(file, off, size)
@@ -198,7 +199,9 @@ class Handlers(pyfuse3.Operations):
     @_answers
     async def release(self, fh: FileHandleT) -> None:
         """Forget an open file."""
-        self._files.release(fh)
+        file = self._files.release(fh)
+        if isinstance(file, OpenFile) and not file.noted:
+            file.reads.later(file.reads.opened, file.node, file.size)
 
     # Directories.
 

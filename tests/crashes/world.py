@@ -64,19 +64,16 @@ class World:
     directory: Path
     lake: Lake
     members: list[Member]
+    cache: Path
     options: Sequence[str] = ()
 
     @classmethod
     def make(cls, directory: Path, *options: str) -> World:
-        return cls(directory, *make_lake(directory / "lake"), options)
+        return cls(directory, *make_lake(directory / "lake"), directory / "cache", options)
 
     @property
     def place(self) -> Path:
         return self.directory / "mnt"
-
-    @property
-    def cache(self) -> Path:
-        return self.directory / "cache"
 
     @property
     def environ(self) -> dict[str, str]:
@@ -165,6 +162,11 @@ class Daemon:
         ready, _, _ = select.select([self.process.stdout], [], [], patience_s)
         return bool(ready) and self.process.stdout.readline() == PAUSED
 
+    def end(self) -> int:
+        """Ask it to end; give its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
     def kill(self) -> None:
         """Kill it, and see that its worker processes do not outlive it."""
         workers = children(self.process.pid)
@@ -189,8 +191,10 @@ def lives(pid: int) -> bool:
 
 
 @contextmanager
-def readers(world: World, count: int, chance: random.Random) -> Iterator[list[str]]:
-    """Read spans of files at random and compare them, until the block ends; gives what was wrong."""
+def readers(
+    world: World, count: int, chance: random.Random, failed: list[OSError] | None = None
+) -> Iterator[list[str]]:
+    """Read spans of files at random and compare them, until the block ends; gives what was wrong, and what failed."""
     wrong: list[str] = []
     ends = threading.Event()
     files = [
@@ -213,7 +217,9 @@ def readers(world: World, count: int, chance: random.Random) -> Iterator[list[st
                             wrong.append(f"{path} at {start}: {len(read)} bytes")
                             break
                         start += len(read)
-            except OSError:  # killed: the mount is dead
+            except OSError as error:
+                if failed is not None:
+                    failed.append(error)
                 ends.wait(0.002)
 
     threads = [

@@ -13,6 +13,7 @@ budget         how much must go, and which units; pure
 key            under which key a NAR is kept
 layout         how one NAR is cut into chunks and segments, and the header of the presence map; pure
 nar_file       NarFile: contents and presence map of one NAR on disk; blocking
+zeros          Zeros: which kilobytes of a NAR really are zeros
 lots           Lots: gives each NAR its place in EROFS images and slabs
 profiles       Profiles: what programs read; the one module that other processes may use, too
 parts          Parts: ready parts of EROFS images, beside the NARs they describe
@@ -40,9 +41,10 @@ On disk (0700)::
 Why no wrong byte comes out of it, whatever happens:
 
 Rule 1. A chunk is served when it is CHECKED: written by this process from verified bytes, or read back and compared
-with its sha256 in the NarIndex since the start. So a bit in the map is a claim and needs no checksum of its own, and a
-claim that outlived its data (a power cut keeps writes in any order, no contents are fsynced) costs one failed
-comparison.
+with its sha256 in the NarIndex since the start; a kilobyte of zeros in it only if it was compared as such, because a
+page that the disk did not take turns into zeros and nobody is told (``zeros``). So a bit in the map is a claim and
+needs no checksum of its own, and a claim that outlived its data (a power cut keeps writes in any order, no contents are
+fsynced) costs one failed comparison.
 Rule 2. Data before bit, bit before hole: a writer sets the bit after the data, an evictor clears it, in memory and on
 disk, before it punches. After kill -9 the kernel still has both in the order they were written.
 Rule 3. Whoever leaves the event loop with bytes to read pins their segments, and compares generations when it comes

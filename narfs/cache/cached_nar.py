@@ -7,8 +7,8 @@ await, and a segment is forgotten here, on the loop, before any thread punches i
 Rule 2. ``read`` looks at the states and pins the segments without an await between. While they are pinned nobody
 forgets them. Dropping the whole NAR does not ask for pins, so what comes back from the thread counts only if no
 generation changed.
-Rule 3. A verdict is applied only to a chunk that is still PRESENT: meanwhile it may have been found bad, fetched
-again and written by somebody else.
+Rule 3. A good verdict is applied only to a chunk that is still PRESENT: meanwhile it may have been found bad. A bad one
+is applied whatever was done meanwhile: at worst a chunk is fetched once too often.
 Rule 4. A chunk is not written while a thread punches its segment; and a segment is pinned while a chunk is written.
 Rule 5. A retired CachedNar (dropped, evicted whole, or committed anew) stays one: all its chunks are absent, writes
 raise CacheUnusable. Ask the ChunkCache again.
@@ -98,7 +98,7 @@ class CachedNar:
         checked = self._states.count(CHECKED, chunks.start, chunks.stop) == len(chunks)
         if not checked or self._file is None or means.scratch is None:
             return None
-        data = self._file.contents.read_nowait(start, length, means.scratch)
+        data = self._file.read_nowait(start, length, means.scratch)
         if data is not None:
             means.counters.hits += 1
             means.catalog.touch(self.key, chunks.start // self._layout.segment_chunks)
@@ -183,8 +183,6 @@ class CachedNar:
             except OSError:
                 self._doubt(here)
                 raise
-            if found is not None:
-                self._doubt(found.bad)
         return found
 
     @property
@@ -215,7 +213,7 @@ class CachedNar:
         for chunk in found.good:
             if self._states[chunk] == PRESENT:
                 self._states[chunk] = CHECKED
-        self._doubt([chunk for chunk in found.bad if self._states[chunk] == PRESENT], why)
+        self._doubt(found.bad, why)
 
     def _doubt(self, chunks: Iterable[int], why: str | None = None) -> None:
         """Count chunks as absent, and warn once if it is said why.

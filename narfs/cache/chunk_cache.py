@@ -30,6 +30,7 @@ from narfs.cache.parts import Parts
 from narfs.cache.pinned import Pinned
 from narfs.cache.pins import Pins
 from narfs.cache.places import Places
+from narfs.cache.zeros import PIECE
 from narfs.errors import CacheUnusable, FormatError
 from narfs.formats import base32
 
@@ -55,8 +56,8 @@ _LOADED_AT_ONCE: Final = 32
 _HOUSEKEEPING_EVERY_S: Final = 3.0
 """What a kill may cost of recency and narinfos."""
 
-_SCRATCH_BYTES: Final = 1024 * 1024
-"""Longest ``read_nowait``; the kernel asks for at most 1 MiB."""
+_SCRATCH_BYTES: Final = 1024 * 1024 + 2 * PIECE
+"""Longest ``read_nowait``: the kernel asks for at most 1 MiB, which is read in whole pieces (``zeros``)."""
 
 
 class ChunkCache:

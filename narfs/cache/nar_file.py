@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from narfs.cache.disk import Descriptor, replace_file
 from narfs.cache.layout import ABSENT, PRESENT, Layout
+from narfs.cache.zeros import Zeros
 from narfs.errors import FormatError
 from narfs.formats.index import NarIndex
 
@@ -57,6 +58,7 @@ class NarFile:
         self.layout = layout
         self.contents = contents
         self._map = presence
+        self._zeros = Zeros(layout.grid.nar_size)
 
     @classmethod
     def open(cls, places: Places, key: bytes) -> tuple[NarFile, bytearray]:
@@ -74,22 +76,33 @@ class NarFile:
             raise _damaged("contents", f"{layout.grid.nar_size} bytes", str(size))
         return cls(layout, contents, presence), bytearray(data[layout.header_bytes :].translate(_CLAIMS))
 
+    def read_nowait(self, start: int, length: int, scratch: memoryview) -> bytes | None:
+        """Give bytes of chunks that were checked, if they are in memory and none of them is doubtful."""
+        begin, end = self._zeros.around(start, length)
+        buffer = None if end < start + length else self.contents.fill_nowait(begin, end - begin, scratch)
+        if buffer is None or self._zeros.doubtful(buffer, begin):
+            return None
+        return bytes(buffer[start - begin : start - begin + length])
+
     def read(self, start: int, length: int, unchecked: Collection[int], digests: bytes | memoryview) -> Found:
-        """Read a span whose ``unchecked`` chunks must first be compared with their digests; bad ones become absent."""
+        """Read a span; if some of its chunks are ``unchecked``, or doubtful, all are compared with their digests.
+
+        Bad ones become absent.
+        """
         if not unchecked:
-            data = self.contents.read(start, length)
-            return Found(data if len(data) == length else None, [], [])
+            begin, end = self._zeros.around(start, length)
+            data = self.contents.read(begin, end - begin)
+            if len(data) != end - begin:
+                return Found(None, [], [])
+            if not self._zeros.doubtful(data, begin):
+                return Found(data[start - begin : start - begin + length], [], [])
         found = Found(None, [], [])
         pieces = []
         grid = self.layout.grid
         for chunk in grid.covering(start, length):
             span = grid.span(chunk)
-            begin, end = max(start, span.start), min(start + length, span.end)
-            if chunk in unchecked:
-                data = self._compare(chunk, digests, found)
-                pieces.append(data[begin - span.start : end - span.start])
-            else:
-                pieces.append(self.contents.read(begin, end - begin))
+            data = self._compare(chunk, digests, found)
+            pieces.append(data[max(start, span.start) - span.start : min(start + length, span.end) - span.start])
         data = b"".join(pieces)
         return found if found.bad or len(data) != length else found._replace(data=data)
 
@@ -106,6 +119,7 @@ class NarFile:
         at = chunk * _DIGEST_BYTES
         if hashlib.sha256(data).digest() == digests[at : at + _DIGEST_BYTES]:
             found.good.append(chunk)
+            self._zeros.note(data, span.start)
         else:
             found.bad.append(chunk)
             self.clear(range(chunk, chunk + 1))

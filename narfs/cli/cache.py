@@ -52,8 +52,8 @@ def status(request: ConfigRequest, as_json: bool) -> None:
         ("in use by", f"process {told['pid']}" if told["in_use"] else "nobody"),
         ("kept", f"{in_words(told['used_bytes'])} of {in_words(told['budget_bytes'])}{trouble}"),
         ("left free", f"{in_words(told['keep_free_bytes'])} of the disk"),
-        ("NARs", str(told["nars"])),
-        ("narinfos", str(told["narinfos"])),
+        ("NARs", _count(told["nars"])),
+        ("narinfos", _count(told["narinfos"])),
         *(("pinned", _of_pin(pin)) for pin in told["pins"]),
     ]
     print_line(os.fsencode(told["directory"]))
@@ -176,3 +176,7 @@ def _of_pin(told: dict[str, Any]) -> str:
         return f"{size}, complete"
     why = f": {told['trouble']}" if told["trouble"] else ""
     return f"{size}, {in_words(told['missing_bytes'])} missing{why}"
+
+
+def _count(count: int | None) -> str:
+    return "unknown: the catalog cannot be read" if count is None else str(count)

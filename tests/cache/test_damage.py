@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
+from narfs.cache.disk import Descriptor
 from narfs.cache.layout import HEADER_BYTES
 from narfs.formats import base32
-from narfs.offsets import NarOffset
-from tests.cache.nars import CHUNK, keep, make_nar, opened, read_all
+from narfs.formats.index import NarIndex
+from narfs.formats.nar import NarIndexer
+from narfs.offsets import ChunkGrid, NarOffset
+from tests.cache.nars import CHUNK, Nar, dice, keep, make_nar, opened, read_all
+from tests.support.trees import File, dump
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.cache.nars import Nar
-
 START = NarOffset(0)
+
+
+def noise(size: int) -> bytes:
+    return dice(size).randbytes(size)
 
 
 def file_of(directory: Path, nar: Nar, suffix: str) -> Path:
@@ -90,6 +98,44 @@ async def test_a_claim_that_nobody_writes_is_none(tmp_path: Path, value: int) ->
         assert cached is not None
         assert cached.missing(START, len(nar.data)) == [1]
         assert await cached.read(START, CHUNK) == nar.data[:CHUNK]
+
+
+@pytest.mark.parametrize("passed", [False, True])
+async def test_a_page_that_the_disk_did_not_take_is_a_miss_though_this_process_wrote_it(
+    tmp_path: Path, passed: bool
+) -> None:
+    nar = make_nar(6 * CHUNK + 600)
+    async with opened(tmp_path) as cache:
+        cached = await keep(cache, nar) if passed else await cache.keep_index(nar.index, random_access=True)
+        for chunk in cached.missing(START, len(nar.data)):
+            await cached.write(chunk, nar.chunk(chunk))
+        assert await read_all(cached) == nar.data
+        Descriptor(file_of(tmp_path, nar, ".nar"), os.O_RDWR).punch(2 * CHUNK, CHUNK)  # it reads as zeros
+        for start, length in ((2 * CHUNK, CHUNK), (3 * CHUNK - 8, 9), (2 * CHUNK - 1, 2), (2 * CHUNK + 1500, 8)):
+            assert cached.read_nowait(NarOffset(start), length) is None
+        assert await cached.read(NarOffset(2 * CHUNK + 77), 1) is None
+        assert cached.missing(START, len(nar.data)) == [2]
+        assert cache.statistics().bad_chunks == 1
+        await cached.write(2, nar.chunk(2))
+        assert await read_all(cached) == nar.data
+
+
+async def test_zeros_of_the_nar_itself_are_compared_once(tmp_path: Path) -> None:
+    tree = File(noise(5000) + bytes(30_000) + noise(5000) + bytes(700))
+    data = dump(tree)
+    grid = ChunkGrid(len(data), CHUNK)
+    spans = [grid.span(chunk) for chunk in range(grid.count)]
+    indexer = NarIndexer(len(data))
+    indexer.feed(data)
+    digests = b"".join(hashlib.sha256(data[span.start : span.end]).digest() for span in spans)
+    nar = Nar(data, NarIndex(hashlib.sha256(data).digest(), len(data), indexer.finish(), grid, digests, None))
+    async with opened(tmp_path) as cache:
+        cached = await keep(cache, nar)
+        assert cached.read_nowait(NarOffset(20_000), 4000) is None
+        assert await read_all(cached) == data
+        for start in range(0, len(data) - 100, 731):
+            assert cached.read_nowait(NarOffset(start), 100) == data[start : start + 100]
+        assert cache.statistics().bad_chunks == 0
 
 
 def remove(path: Path) -> None:

@@ -16,11 +16,12 @@ from narfs.cache.audit import Cursor
 from narfs.daemon.caching.pinning import keep_pins
 from narfs.daemon.selection import PathName
 from narfs.daemon.status import as_json
-from narfs.errors import UsageError
+from narfs.errors import CacheUnusable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
+    from narfs.cache.catalog_file import Contents
     from narfs.cache.chunk_cache import ChunkCache
     from narfs.daemon.caching.pinning import Pinning
     from narfs.daemon.session import Session
@@ -36,12 +37,15 @@ def operations(cache: ChunkCache, pinning: Pinning) -> Operations:
     """Give what is offered by name."""
 
     async def status(_: Mapping[str, Any]) -> object:
-        contents = await cache.catalog.contents()
+        try:
+            contents: Contents | None = await cache.catalog.contents()
+        except CacheUnusable:  # it is asked how it goes just when its disk is in trouble
+            contents = None
         return {
             "directory": str(cache.directory),
             "pid": os.getpid(),
-            "nars": contents.nars,
-            "narinfos": contents.narinfos,
+            "nars": None if contents is None else contents.nars,
+            "narinfos": None if contents is None else contents.narinfos,
             "pins": as_json(pinning.facts()),
             **asdict(cache.statistics()),
         }

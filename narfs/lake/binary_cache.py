@@ -20,7 +20,7 @@ from narfs.lake.transport import CACHE_INFO, FROM_THE_START
 from narfs.offsets import BlobOffset
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable, Mapping
 
     from narfs.lake.store_url import StoreUrl
     from narfs.lake.transport import Transport, TransportStatistics
@@ -61,7 +61,7 @@ class BinaryCache:
         self._info_trouble_at = self._info_trouble_until = 0.0
         self.outage = Outage(
             str(url),
-            lambda: transport.get(CACHE_INFO, max_bytes=MAX_CACHE_INFO_BYTES),
+            lambda: self._greeting(transport.get(CACHE_INFO, max_bytes=MAX_CACHE_INFO_BYTES)),
             lambda: transport.statistics().received_bytes_total,
             patience_s=patience_s,
             nursery=nursery,
@@ -110,10 +110,10 @@ class BinaryCache:
         with self.outage.asking():
             await self.info()
             data = await paid(self._transport.get(name, max_bytes=MAX_NARINFO_BYTES))
-        try:
-            narinfo = NarInfo.parse(data, expect=hash_part)
-        except FormatError as error:
-            raise Corrupt(f"{self.url}/{name}: {error}") from error
+            try:
+                narinfo = NarInfo.parse(data, expect=hash_part)
+            except FormatError as error:
+                raise Corrupt(f"{self.url}/{name}: {error}") from error
         self.url.name_of(narinfo.url)
         return narinfo
 
@@ -249,8 +249,11 @@ class BinaryCache:
         return info
 
     async def _read_info(self) -> CacheInfo:
+        return await self._greeting(paid(self._transport.get(CACHE_INFO, max_bytes=MAX_CACHE_INFO_BYTES)))
+
+    async def _greeting(self, asked: Awaitable[bytes]) -> CacheInfo:
         try:
-            return CacheInfo.parse(await paid(self._transport.get(CACHE_INFO, max_bytes=MAX_CACHE_INFO_BYTES)))
+            return CacheInfo.parse(await asked)
         except (TooSlow, OverQuota):
             raise
         except NarfsError as error:

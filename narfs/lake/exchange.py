@@ -1,7 +1,8 @@
 """One question to an HTTP lake and its answer, and the door where what clients raise becomes what narfs raises.
 
-Redirects are followed inside the lake's own origin only (scheme, host and port); one that leads elsewhere is Untrusted.
-A lake could otherwise point the daemon, which often runs as root inside somebody's network, at any host it can reach.
+Redirects are followed inside the lake's own origin only (scheme, host and port). A lake could otherwise point the
+daemon, which often runs as root inside somebody's network, at any host it can reach. One that leads elsewhere is
+Unavailable: it may come from the login page of a network, and be gone after the login.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urljoin
 import httpx
 import trio
 
-from narfs.errors import NarfsError, NotFound, TooSlow, Unavailable, Untrusted
+from narfs.errors import NarfsError, NotFound, TooSlow, Unavailable
 from narfs.lake.answer import MAX_ERROR_BODY_BYTES, means_absent
 from narfs.lake.client import credentials
 from narfs.lake.response import FOREIGN, BadStatusError
@@ -77,7 +78,7 @@ class Exchange:
     ) -> Response:
         """Ask once and give an answer that is good (2xx, or 416 to a Range); the caller closes it.
 
-        NotFound if the object is absent, Untrusted on a redirect to another origin, one of FOREIGN on everything else.
+        NotFound if the object is absent, Unavailable on a redirect to another origin, on all else one of FOREIGN.
         """
         url = self.url_of(name)
         for _ in range(_MAX_REDIRECTS):
@@ -145,7 +146,7 @@ class Exchange:
         except ValueError:  # it is no URL, so of no origin
             target = location
         if not self._url.has_same_origin(target):
-            raise Untrusted(
+            raise Unavailable(
                 f"{url}: redirects to another origin, {target.partition('?')[0]!r}, which narfs does not follow: "
                 "if that is where the lake lives now, give its URL as the store"
             )

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.errors import NarfsError, OverQuota, Unavailable
+from narfs.errors import Corrupt, NarfsError, OverQuota, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -59,7 +59,8 @@ class Outage:
         """What failed last, without an answer since."""
         self._trouble: str | None = None
         self._down_since = 0.0
-        self._heard_at = self._wanted_at = -math.inf
+        self._heard_at = self._answered_at = self._wanted_at = -math.inf
+        """The first also of bytes of an answer that is not complete."""
         self._heard_bytes = 0
         self._waiting: dict[object, float] = {}
         """When the requests under way were begun; the oldest is the first."""
@@ -95,6 +96,9 @@ class Outage:
             if not self.answered_since(begun):
                 self._reason = str(error)
                 self._suspicion.set()
+            raise
+        except Corrupt:  # nonsense; a login page, perhaps
+            self._suspicion.set()
             raise
         except NarfsError:
             self._answered()
@@ -139,17 +143,15 @@ class Outage:
             if not patience.cancelled_caught:
                 self._answered()
                 return
-        except Unavailable as error:
-            self._reason = self._reason or str(error)
-        except NarfsError:  # an answer, if not what a lake should say
-            self._answered()
-            return
-        if self._trouble is None and not self.answered_since(begun):
-            self._trouble, self._down_since = self._reason or f"no answer within {PROBED_S:g} s", begun
+            trouble, well = f"no answer within {PROBED_S:g} s", self.answered_since(begun)
+        except NarfsError as error:  # also of a login page, which is an answer: only that of another request counts
+            trouble, well = str(error), self._answered_at > begun
+        if self._trouble is None and not well:
+            self._trouble, self._down_since = self._reason or trouble, begun
             _log.warning("%s: is down: %s; what only it has fails until it answers", self._what, self._trouble)
 
     def _answered(self) -> None:
-        self._heard_at = trio.current_time()
+        self._heard_at = self._answered_at = trio.current_time()
         self._reason = None
         if self._trouble is not None:
             self._trouble = None

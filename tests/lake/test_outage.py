@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from narfs.errors import NotFound, Unavailable
+from narfs.errors import Corrupt, NotFound, Unavailable
 from narfs.formats.cache_info import CacheInfo
 from narfs.formats.narinfo import NarInfo
 from narfs.formats.store_path import StorePath
@@ -18,7 +18,7 @@ from narfs.lake.outage import INTEREST_S
 from narfs.lake.store_url import StoreUrl
 from narfs.lake.upstreams import Upstreams
 from narfs.offsets import BlobOffset
-from tests.lake.fake_server import FakeServer, hang_up, stall, status, transport
+from tests.lake.fake_server import FakeServer, Wire, hang_up, stall, status, transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,7 @@ async def went_down(lake: BinaryCache, clock: MockClock) -> float:
     async with trio.open_nursery() as nursery:
 
         async def ask() -> None:
-            with pytest.raises(Unavailable):
+            with pytest.raises((Unavailable, Corrupt)):
                 await lake.narinfo(HASH)
 
         nursery.start_soon(ask)
@@ -67,7 +67,16 @@ async def took(clock: MockClock, ask: Callable[[], object]) -> float:
     return clock.current_time() - begun
 
 
-@pytest.mark.parametrize("fault", [stall, hang_up, status(503)])
+async def portal(_request: object, wire: Wire) -> bool:
+    """Answer as the login page of a network does."""
+    await wire.answer(200, b"<html>Welcome to the train!</html>")
+    return True
+
+
+REDIRECTS = status(302, {"Location": "http://login.test/"})
+
+
+@pytest.mark.parametrize("fault", [stall, hang_up, status(503), portal, REDIRECTS])
 async def test_once_a_lake_is_known_to_be_down_every_lookup_is_answered_at_once(
     lake: BinaryCache, server: FakeServer, autojump_clock: MockClock, fault: object
 ) -> None:

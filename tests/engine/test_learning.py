@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from narfs.engine.ahead.learning import FORGOTTEN_AFTER, joined, learned
+from narfs.engine.ahead.learning import FORGOTTEN_AFTER, continued, joined, learned
 from narfs.formats.profile import MAX_READS, Place, Profile, Read
 
 A, B = Place("a-1.0", 0, b"x"), Place("b-1.0", 0, b"y")
@@ -99,6 +99,15 @@ def test_parts_of_a_read_are_forgotten_by_themselves() -> None:
     told = learned(kept, [Read(0, A, 2, 3), Read(0, A, 6, 6), Read(1, B, 0, 99)])
     assert told is not None
     assert [(read.first, read.last) for read in told.reads if read.unseen] == [(0, 1), (4, 5), (7, 9)]
+
+
+def test_a_run_that_goes_on_adds_what_it_reads_and_forgets_nothing() -> None:
+    kept = learned(learned(None, run(*many(A, 32), (B, 0))), run(*many(A, 32)))
+    after = continued(kept, run((A, 0), (A, 1), (B, 0), (B, 1)))
+    assert of(after) == [*many(A, 32), (B, 0), (A, 1), (B, 1)]
+    assert of(after, unseen=True) == [(B, 0)]
+    assert of(continued(None, run((A, 0)))) == [(A, 0)]
+    assert continued(None, []) is None
 
 
 blocks = st.lists(st.tuples(st.sampled_from([A, B, Place("a-2", 0, b"x")]), st.integers(0, 40)), unique=True)

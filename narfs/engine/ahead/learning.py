@@ -5,7 +5,8 @@ Rule 2. What it did not read is kept for FORGOTTEN_AFTER runs, and never more th
 that a run like the last one fetches at most a ninth in vain.
 Rule 3. A run that read less than a quarter of what the one before did has failed, or was only looked at: it changes
 nothing. The third of them in a row is believed.
-Rule 4. A block is the same if package (in whatever version), file and place are.
+Rule 4. A run that goes on (a View that outlived its daemon) adds what it has not read before, and nothing is forgotten.
+Rule 5. A block is the same if package (in whatever version), file and place are.
 """
 
 from __future__ import annotations
@@ -58,23 +59,35 @@ def learned(kept: Profile | None, run: Iterable[Read]) -> Profile | None:
     return Profile(bounded((*fresh, *_not_forgotten(kept, fresh, read_blocks // _UNSEEN_PART))))
 
 
+def continued(kept: Profile | None, run: Iterable[Read]) -> Profile | None:
+    """Give what to keep when a run whose beginning was learned has gone on and read ``run``."""
+    before = () if kept is None else kept.reads
+    reads = bounded((*before, *_besides(before, joined(run))))
+    return Profile(reads, 0 if kept is None else kept.failed_runs) if reads else None
+
+
 def _not_forgotten(kept: Profile, fresh: Iterable[Read], most_blocks: int) -> Iterator[Read]:
     """Give what of ``kept`` is not in ``fresh``, what was read last first."""
+    young = (read for read in kept.reads if read.unseen < FORGOTTEN_AFTER)
+    for read in _besides(fresh, sorted(young, key=lambda read: read.unseen)):
+        if most_blocks <= 0:
+            return
+        yield read._replace(last=min(read.last, read.first + most_blocks - 1), unseen=read.unseen + 1)
+        most_blocks -= read.blocks
+
+
+def _besides(known: Iterable[Read], reads: Iterable[Read]) -> Iterator[Read]:
+    """Give those parts of ``reads`` that are not in ``known``."""
     covered: dict[Place, list[_Span]] = {}
-    for read in sorted(fresh, key=lambda read: read.first):
+    for read in sorted(known, key=lambda read: read.first):
         spans = covered.setdefault(_same(read.place), [])
         if spans and read.first <= spans[-1][1] + 1:
             spans[-1] = spans[-1][0], max(spans[-1][1], read.last)
         else:
             spans.append((read.first, read.last))
-    for read in sorted(kept.reads, key=lambda read: read.unseen):
-        if read.unseen >= FORGOTTEN_AFTER:
-            return
+    for read in reads:
         for first, last in _rest(read, covered.get(_same(read.place), [])):
-            if most_blocks <= 0:
-                return
-            yield read._replace(first=first, last=min(last, first + most_blocks - 1), unseen=read.unseen + 1)
-            most_blocks -= last - first + 1
+            yield read._replace(first=first, last=last)
 
 
 def _same(place: Place) -> Place:

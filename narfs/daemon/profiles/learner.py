@@ -14,7 +14,7 @@ from narfs.cache.profiles import Profiles
 from narfs.daemon.profiles.naming import AUTO, NONE, name_of_members
 from narfs.daemon.profiles.run import run_of
 from narfs.daemon.profiles.stores import ask_for_profile
-from narfs.engine.ahead.learning import learned
+from narfs.engine.ahead.learning import continued, learned
 from narfs.engine.ahead.replay import Replay
 from narfs.errors import NarfsError, NotFound, UsageError
 from narfs.formats import base32
@@ -64,6 +64,8 @@ class Learner:
 
     def __init__(self, session: Session, name: str, scene: Scene, members: Members, allowance: Allowance) -> None:
         self.name = name
+        self.goes_on = False
+        """Whether the View was there before this process, which learned what it has read until then."""
         self._session = session
         self._scene = scene
         self._members = members
@@ -106,7 +108,8 @@ class Learner:
 
     def _keep(self) -> None:
         before = self._kept() or self._from_store
-        after = learned(before, run_of(self._scene.view, self._scene.reads))
+        run = run_of(self._scene.view, self._scene.reads)
+        after = continued(before, run) if self.goes_on else learned(before, run)
         if after is None or after == before:
             return
         try:

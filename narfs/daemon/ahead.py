@@ -44,6 +44,16 @@ class Ahead:
             sight = Sight(members, None if scene.view.closed else session.store.find)
             scene.watcher = self._mentions = Mentions(sight, self.allowance, session.store.means.counters)
 
+    @property
+    def profile(self) -> str | None:
+        """The name of the profile that it learns from and for."""
+        return None if self._learner is None else self._learner.name
+
+    def go_on(self) -> None:
+        """Note that the View was there before this process, which learned what was read until then."""
+        if self._learner is not None:
+            self._learner.goes_on = True
+
     async def run(self) -> None:
         """Bring what is going to be read, as far as that is known; ends by cancellation, or if nothing will come."""
         async with trio.open_nursery() as nursery:

@@ -10,13 +10,14 @@ import pytest
 from narfs.cache.profiles import Profiles
 from narfs.daemon.profiles.learner import learner_of
 from narfs.daemon.selection import PathName, Selection
+from narfs.engine.ahead.bringing import Allowance
 from narfs.errors import UsageError
 from narfs.formats.profile import Place
 from narfs.formats.profile_object import read_profile
 from narfs.mount.inodes import Inodes
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
-from tests.support.trees import File
+from tests.support.trees import Directory, File
 
 if TYPE_CHECKING:
     from narfs.daemon.config import Config
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from narfs.formats.store_path import StorePath
     from tests.daemon.conftest import Place as Daemon
 
-TREE = {b"bin": {b"sh": File(b"x" * 200_000)}, b"etc": File(b"y")}
+TREE: Directory = {b"bin": {b"sh": File(b"x" * 200_000)}, b"etc": File(b"y")}
 
 
 def selected(*paths: StorePath) -> Selection:
@@ -38,7 +39,7 @@ async def made(session: Session, config: Config, *paths: StorePath, name: str | 
     for _, accessor in accessors:
         await accessor.settle()
     scene = Scene(View.of(accessors, inodes=Inodes()))
-    learner = learner_of(session, config, scene, accessors, members, name=name)
+    learner = learner_of(session, config, scene, accessors, members, Allowance(), name=name)
     assert learner is not None
     return scene, learner
 
@@ -51,8 +52,8 @@ def read(scene: Scene, path: StorePath, *names: bytes, start: int = 0, length: i
     assert listing is not None
     node = listing.find(b"/".join(names))
     assert node is not None
-    reads = scene.reads.of(attachment)
-    reads.note(reads.file(node, listing.node(node).size), start, length)
+    path_reads = scene.reads.of(attachment)
+    scene.reads.later(path_reads.read, node, listing.node(node).size, start, length)
 
 
 def kept(place: Daemon, name: str) -> list[tuple[Place, int, int]]:
@@ -115,11 +116,11 @@ async def test_views_with_stores_of_their_own_learn_by_themselves(place: Daemon)
 async def test_an_open_view_learns_nothing_and_one_that_shall_not_neither(place: Daemon) -> None:
     async with place.session(place.common) as session:
         scene = Scene(View(closed=False), session.store)
-        assert learner_of(session, place.common, scene, [], []) is None
+        assert learner_of(session, place.common, scene, [], [], Allowance()) is None
         with pytest.raises(UsageError, match="open view"):
-            learner_of(session, replace(place.common, profile="mine"), scene, [], [])
+            learner_of(session, replace(place.common, profile="mine"), scene, [], [], Allowance())
         closed = Scene(View.of([], inodes=Inodes()))
-        assert learner_of(session, replace(place.common, profile="none"), closed, [], []) is None
+        assert learner_of(session, replace(place.common, profile="none"), closed, [], [], Allowance()) is None
 
 
 async def test_a_disk_that_takes_nothing_is_nobodys_failure(place: Daemon) -> None:

@@ -91,6 +91,7 @@ class KeptView:
             "age_s": round(time.time() - self.created, 3),
             "owner_pid": self.spec.owner_pid,
             "lease_s": self.spec.lease_s,
+            "profile": self.ahead.profile,
             "stores": [str(lake.url) for lake in self.session.lakes.lakes],
         }
 
@@ -247,6 +248,7 @@ class Views:
                 await self._images.lay_again(shown, scene)
                 kept.shown, kept.directory = shown, Path(shown.place)
                 kept.bound = kept.directory
+                kept.ahead.go_on()
             elif choice.frontend is Frontend.EROFS:
                 await self._show_by_erofs(kept, wanted=config.frontend is Frontend.EROFS)
             if kept.bound is None and spec.at is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from narfs.cli.options import SERVING, selection, settings
+from narfs.cli.options import REPORTS, SERVING, selection, settings
 from narfs.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
@@ -144,21 +144,14 @@ def list_(as_json: bool) -> None:
 @view.command()
 @_NAME
 @click.option("--lazy", is_flag=True, help="Also if programs are in it: they keep what they have open.")
-@click.option(
-    "--report",
-    "files",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Keep there what was read of it: a page to look at if FILE ends in .html, else JSON.",
-)
+@REPORTS
 @_AS_JSON
-def remove(name: str, lazy: bool, files: tuple[Path, ...], as_json: bool) -> None:
+def remove(name: str, lazy: bool, reports: tuple[Path, ...], as_json: bool) -> None:
     """Remove a view; --json prints what was read of it."""
     from narfs.daemon.reports.keeping import keeping
     from narfs.daemon.views import asking
 
-    with keeping(files) as keep:
+    with keeping(reports) as keep:
         told = asking.ask("view-remove", {"name": name, "lazily": lazy}, environ=os.environ)
         keep(told)
     if as_json:

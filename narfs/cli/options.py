@@ -31,6 +31,15 @@ class ConfigRequest:
         return load(self.given, environ=os.environ, file=self.file)
 
 
+REPORTS = click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Keep there what was read: a page to look at if FILE ends in .html, else JSON; repeatable.",
+)
+
 _SETTINGS = {
     "store": click.option(
         "--store",

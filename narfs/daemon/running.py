@@ -21,14 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from narfs.daemon import linux, namespace
+from narfs.daemon import control, linux, namespace
 from narfs.daemon.directories import private_directory, runtime_directory, socket_directory
 from narfs.daemon.readiness import READY_DEADLINE_S, Announcer, wait_ready
 from narfs.daemon.selection import PathName, Selection
 from narfs.errors import NarfsError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from narfs.daemon.config import Config
 
@@ -63,9 +63,13 @@ def run(
     *,
     closure: bool,
     allow_missing: bool,
+    reports: Iterable[Path],
     environ: Mapping[str, str],
 ) -> int:
-    """Run ``command`` in the View of ``path`` and return its exit code; without a command ``path`` is the program."""
+    """Run ``command`` in the View of ``path`` and return its exit code; without a command ``path`` is the program.
+
+    What was read until then is kept in ``reports``.
+    """
     name = PathName.parse(path)
     if name.path is None:
         raise UsageError(f"{path}: the whole store path is needed here, not only its hash")
@@ -85,20 +89,42 @@ def run(
             selection,
             Path(view),
             options,
-            label=f"narfs run {os.getppid()}",
+            label=_label(os.getppid()),
             runtime=runtime,
             if_cache_held="uncached",
         )
         serving.run(task, announcer)
         return 0
 
-    return supervise(program, serve, runtime=runtime, deadline_s=READY_DEADLINE_S)
+    if not reports:
+        return supervise(program, serve, runtime=runtime, deadline_s=READY_DEADLINE_S)
+    from narfs.daemon.reports.keeping import keeping  # noqa: PLC0415 - 5 ms, only for who wants a report
+
+    with keeping(reports) as keep:
+
+        def ended(daemon: int) -> None:
+            socket = control.socket_path(socket_directory(runtime), _label(os.getpid()), daemon)
+            keep(control.ask(socket, "report"))
+
+        return supervise(program, serve, runtime=runtime, deadline_s=READY_DEADLINE_S, ended=ended)
 
 
-def supervise(program: Program, serve: Callable[[str, Announcer], int], *, runtime: Path, deadline_s: float) -> int:
+def _label(supervisor: int) -> str:
+    return f"narfs run {supervisor}"
+
+
+def supervise(
+    program: Program,
+    serve: Callable[[str, Announcer], int],
+    *,
+    runtime: Path,
+    deadline_s: float,
+    ended: Callable[[int], None] | None = None,
+) -> int:
     """Run ``program`` beside a daemon that ``serve`` is, and return the program's exit code.
 
-    ``serve`` gets the directory to mount on and the announcer; it runs in a process of its own until SIGTERM.
+    ``serve`` gets the directory to mount on and the announcer; it runs in a process of its own until SIGTERM. ``ended``
+    gets that process when the program has ended; what it fails with is said.
     """
     view = os.fspath(private_directory(socket_directory(runtime) / "view"))
     namespace.enter_private_mounts()
@@ -109,7 +135,13 @@ def supervise(program: Program, serve: Callable[[str, Announcer], int], *, runti
     signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     child = _fork(lambda: _be_program(program, view))
     try:
-        return _exit_code(_wait(child))
+        code = _exit_code(_wait(child))
+        if ended is not None:
+            try:
+                ended(daemon)
+            except NarfsError as error:
+                sys.stderr.write(f"narfs: no report: {error}\n")
+        return code
     finally:
         _end(daemon)
 

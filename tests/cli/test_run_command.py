@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,3 +48,15 @@ def test_exit_codes_and_failures_are_told_once(program: Program) -> None:
 def test_run_works_beside_a_mount_that_has_the_cache(program: Program) -> None:
     with program.mounted():
         assert program.output("run", *program.stores, program.tool.path.path, "--", "tool") == b"be lazy\nargs: \n"
+
+
+def test_a_report_tells_what_a_program_read(program: Program) -> None:
+    files = program.home / "report.json", program.home / "report.html"
+    both = (word for file in files for word in ("--report", str(file)))
+    arguments = ("run", *program.stores, "--closure", *both, program.tool.path.path, "--", "sh", "-c")
+    motto = f"{program.library.path.path}/motto"
+    assert program.run(*arguments, f"cat {motto}; exit 3") == (3, b"be lazy\n", "")
+    told = json.loads(files[0].read_text())
+    assert (told["read_paths"], told["unread_paths"], told["distinct_bytes"]) == (1, 1, 8)
+    assert "<svg" in files[1].read_text()
+    assert program.run("run", *program.stores, "--report", "/none/x", motto)[0] == 2

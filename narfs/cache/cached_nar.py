@@ -337,7 +337,7 @@ class CachedNar:
                 self.drop()
                 return None
             except OSError as error:  # no more descriptors, for example: what is on disk may be good
-                _log.warning("cache: %s: %s; fetching again", base32.encode(self.key), error)
+                self._means.cannot_open(self.key, error)
                 self.retire()
                 return None
             self._file = file

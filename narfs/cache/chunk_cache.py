@@ -32,7 +32,6 @@ from narfs.cache.pins import Pins
 from narfs.cache.places import Places
 from narfs.cache.zeros import PIECE
 from narfs.errors import CacheUnusable, FormatError
-from narfs.formats import base32
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -319,10 +318,11 @@ class ChunkCache:
         if INDEX in changing:
             return None
         if not isinstance(loaded, Loaded):
-            _log.warning("cache: %s: %s; fetching again", base32.encode(key), loaded)
+            self._means.cannot_open(key, loaded)
             if not changing and isinstance(loaded, (FormatError, FileNotFoundError)):
                 self._means.move_out(key)
             return None
+        self._means.unreadable.discard(key)
         nar = self._cached(loaded)
         if key not in self._recorded and not changing:
             self._reconcile(loaded, loaded.sizes())

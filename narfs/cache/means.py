@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from narfs.formats import base32
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
     from narfs.cache.health import Health
     from narfs.cache.pins import Pins
     from narfs.cache.places import Places
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,14 @@ class Means:
     changing: dict[bytes, set[int]] = field(default_factory=dict)
     """Segments that a thread is punching now, by key; INDEX among them: all files of the NAR are being replaced."""
     counters: Counters = field(default_factory=Counters)
+    unreadable: set[bytes] = field(default_factory=set)
+    """NARs that the disk, or a lack of descriptors, kept from being opened when they were last wanted."""
+
+    def cannot_open(self, key: bytes, error: object) -> None:
+        """Warn that a NAR cannot be opened; once, until it was."""
+        if key not in self.unreadable:
+            self.unreadable.add(key)
+            _log.warning("cache: %s: %s; fetching again", base32.encode(key), error)
 
     def move_out(self, key: bytes) -> None:
         """Take a NAR out of the cache at once; its blocks are given back soon. Does not wait: four renames, 40 µs."""

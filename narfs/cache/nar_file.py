@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from narfs.cache.places import Places
 
 _DIGEST_BYTES: Final = 32
-_READ_WHOLE_BYTES: Final = 256 * 1024
-"""Indexes up to this size (about 5 000 files) are read, larger ones mapped: a mapping keeps a descriptor open as long
-as it lives, and there are as many as paths were looked at."""
-
 _CLAIMS: Final = bytes(PRESENT if byte == PRESENT else ABSENT for byte in range(256))
 
 
@@ -128,7 +123,9 @@ class NarFile:
     def write_chunks(self, chunks: Mapping[int, bytes | memoryview]) -> None:
         """Write chunks, each of them first the data, then the bit that claims it."""
         for chunk, data in chunks.items():
-            self.contents.write(self.layout.grid.span(chunk).start, data)
+            start = self.layout.grid.span(chunk).start
+            self.contents.write(start, data)
+            self._zeros.note(data, start)
             self._map.write(self.layout.header_bytes + chunk, bytes([PRESENT]))
 
     def clear(self, chunks: range) -> None:
@@ -212,10 +209,8 @@ def _open_to_write(path: Path) -> Descriptor:
 
 def _look_at(path: Path) -> memoryview:
     file = Descriptor(path, os.O_RDONLY)
-    size = os.fstat(file.fd).st_size
-    if size <= _READ_WHOLE_BYTES:
-        return memoryview(file.read(0, size))
-    return memoryview(mmap.mmap(file.fd, size, prot=mmap.PROT_READ))
+    # Read, not mapped: a disk that fails would kill the process with SIGBUS the next time a page is wanted.
+    return memoryview(file.read(0, os.fstat(file.fd).st_size))
 
 
 def _damaged(what: str, expected: str, found: str) -> FormatError:

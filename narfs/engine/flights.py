@@ -48,6 +48,9 @@ class Flight(Generic[T]):
             self._result = await work()
         except NarfsError as error:
             self._error = error
+        except MemoryError:  # of this piece of work: others have what they have, and the next may find enough
+            _log.warning("a piece of work ended: no memory left")
+            self._error = Unavailable("no memory left")
         except Exception as error:  # noqa: BLE001 - the nursery must outlive a bug in one piece of work
             _log.exception("a bug ended a piece of work")
             self._error = Unavailable(f"a bug in narfs: {error!r}")

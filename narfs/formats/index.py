@@ -7,7 +7,7 @@ The file, version 2; integers have the machine's byte order (another machine's v
         cuts (u64 each; equal chunks: length 0), voucher (the pass that compared the NarHash: length 0)
     sha256 of everything before
 
-``from_bytes`` reads a mapped file in place. It computes the sha256 (4 ms for 100 k entries, the interpreter lock
+``from_bytes`` reads a buffer in place. It computes the sha256 (4 ms for 100 k entries, the interpreter lock
 released) and compares lengths, both in no Python loop; what the checksum cannot promise, that the writer was right, is
 the listing's to suspect record by record.
 """

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from narfs import errors
-from narfs.errors import NarfsError
+from narfs.errors import NarfsError, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +45,9 @@ _SAID_MOST = 1000
 
 
 def errno_of(error: Exception) -> int:
-    """Translate; whatever is not of our own tree is a bug and shows as EIO."""
+    """Translate; whatever is not of our own tree is a bug and shows as EIO, but a lack of memory."""
+    if isinstance(error, MemoryError):
+        return errno.ENOMEM
     return ERRNOS.get(type(error), errno.EIO) if isinstance(error, NarfsError) else errno.EIO
 
 
@@ -68,6 +70,8 @@ class Failures:
         """Log and count a failure and give its errno."""
         number = errno_of(error)
         self._counts[number] += 1
+        if isinstance(error, MemoryError):
+            error = Unavailable("no memory left")
         if not isinstance(error, NarfsError):
             _log.error("%s: a bug in narfs", operation, exc_info=error)
             return number

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import resource
 import sys
 from contextlib import contextmanager, suppress
@@ -15,8 +17,11 @@ import trio.testing
 from narfs.cache.chunk_cache import ChunkCache
 from narfs.cache.layout import SEGMENT_BYTES
 from narfs.errors import CacheUnusable
-from narfs.offsets import NarOffset
+from narfs.formats.index import NarIndex
+from narfs.formats.nar import NarIndexer
+from narfs.offsets import ChunkGrid, NarOffset
 from tests.cache.nars import CHUNK, MIB, keep, make_nar, opened, read_all
+from tests.support.trees import File, dump
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -132,12 +137,38 @@ async def no_holes(disk: Path, log: Log) -> None:
     assert log.lines == []
 
 
+async def index_that_is_cut(disk: Path, log: Log) -> None:
+    data = dump({b"%d" % number: File() for number in range(9000)})
+    indexer = NarIndexer(len(data))
+    indexer.feed(data)
+    grid = ChunkGrid(len(data), MIB)
+    digests = b"".join(hashlib.sha256(data[at : at + MIB]).digest() for at in range(0, len(data), MIB))
+    index = NarIndex(hashlib.sha256(data).digest(), len(data), indexer.finish(), grid, digests, None)
+    async with opened(disk / "cache") as cache:
+        await cache.keep_index(index)
+    async with opened(disk / "cache") as cache:
+        nar = await cache.load(index.nar_hash)
+        assert nar is not None
+        for file in (disk / "cache").rglob("*.index"):
+            assert file.stat().st_size > 256 * 1024
+            os.truncate(file, 0)  # a page of a mapped file that the disk cannot read again kills in the same way
+        assert nar.index.listing.name(8999)
+    assert log.lines == []
+
+
 def main() -> None:
     log = Log()
     logging.getLogger("narfs").addHandler(log)
     scene = {
         scene.__name__: scene
-        for scene in (full_disk, eviction_on_a_full_disk, read_only_disk, no_more_writes, no_holes)
+        for scene in (
+            full_disk,
+            eviction_on_a_full_disk,
+            read_only_disk,
+            no_more_writes,
+            no_holes,
+            index_that_is_cut,
+        )
     }
     trio.run(scene[sys.argv[1]], Path(sys.argv[2]), log, clock=trio.testing.MockClock(autojump_threshold=0.01))
 

@@ -185,6 +185,28 @@ async def test_a_damaged_file_is_a_miss_and_the_nar_may_come_again(
         assert await read_all(await keep(cache, nar)) == nar.data
 
 
+async def test_a_nar_that_cannot_be_opened_is_told_of_once_and_found_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    nar = make_nar(3 * CHUNK)
+    await cached_once(tmp_path, nar)
+    index = file_of(tmp_path, nar, ".index")
+    async with opened(tmp_path) as cache:
+        for _ in range(2):
+            aside = index.rename(index.with_suffix(".aside"))
+            index.mkdir()  # opening it fails, and says nothing about what was there
+            for _ in range(3):
+                assert cache.nar(nar.nar_hash) is None
+                assert await cache.load(nar.nar_hash) is None
+            index.rmdir()
+            aside.rename(index)
+            cached = cache.nar(nar.nar_hash)
+            assert cached is not None
+            assert await read_all(cached) == nar.data
+            cached.retire()
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+
+
 async def test_without_its_index_a_nar_is_nothing(tmp_path: Path) -> None:
     nar = make_nar(3 * CHUNK)
     await cached_once(tmp_path, nar)

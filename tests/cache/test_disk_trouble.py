@@ -64,6 +64,12 @@ def test_a_file_system_without_holes_loses_whole_nars(tmp_path: Path) -> None:
     play("no_holes", tmp_path / "disk", "mount -t ramfs none")
 
 
+def test_an_index_that_is_in_use_needs_no_disk_any_more(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.cache.scenes", "index_that_is_cut", str(tmp_path)]
+    done = subprocess.run(command, cwd=HERE.parent.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 async def test_the_second_holder_learns_the_pid_of_the_first(tmp_path: Path, nursery: trio.Nursery) -> None:
     async with opened(tmp_path):
         with pytest.raises(CacheHeld) as caught:

@@ -93,6 +93,19 @@ async def test_a_bug_in_the_work_is_logged_and_does_not_end_the_nursery(
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_a_lack_of_memory_ends_a_piece_of_work_in_one_line(
+    nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    flights: Flights[str, str] = Flights(nursery)
+    work = Work(MemoryError())
+    work.may_end.set()
+    with pytest.raises(Unavailable, match="no memory left"):
+        await flights.result("key", work)
+    assert [(record.getMessage(), record.exc_info) for record in caplog.records] == [
+        ("a piece of work ended: no memory left", None)
+    ]
+
+
 async def test_the_next_one_to_ask_after_a_failure_starts_afresh(nursery: trio.Nursery) -> None:
     flights: Flights[str, str] = Flights(nursery)
     works: list[Callable[[], Awaitable[str]]] = []

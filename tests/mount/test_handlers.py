@@ -228,6 +228,17 @@ async def test_a_bug_is_an_io_error_with_a_traceback_and_the_next_request_is_ans
     assert (await lookup(ops, "one")).st_ino != 0
 
 
+async def test_a_lack_of_memory_is_said_in_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    accessor = MemoryAccessor(TREE)
+    ops = closed(one=accessor)
+    fh = await opened(ops, "one", b"file")
+    accessor.fail(MemoryError())
+    assert await errno_of(ops.read(fh, 0, 1)) == errno.ENOMEM
+    assert [(record.getMessage(), record.exc_info) for record in caplog.records] == [
+        ("read: no memory left (ENOMEM)", None)
+    ]
+
+
 async def test_a_failure_is_a_warning_once_and_absence_never(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "narfs.mount.errnos")
     accessor = MemoryAccessor(TREE, verified=False)

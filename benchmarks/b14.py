@@ -25,8 +25,8 @@ _SUBJECTS = {"strict": "narfs", "digests not compared": "benchmarks.unverified"}
 
 
 def run(plan: Plan) -> None:
-    large = one_file(plan.size(500_000_000, 50_000_000))
-    many = many_files(plan.size(12_000, 1_000), largest_bytes=65_535)
+    large = one_file(plan.size(500_000_000, 16_000_000))
+    many = many_files(plan.size(12_000, 240), largest_bytes=65_535)
     small_files = list(files_below(many.tree))
     sizes = {"large": large.nar_bytes, "small files": many.nar_bytes}
     facts = {"bytes": sizes, "link": str(_LINK)}

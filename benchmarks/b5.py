@@ -19,7 +19,7 @@ _READERS = (1, 4)
 
 
 def run(plan: Plan) -> None:
-    size = plan.size(500_000_000, 50_000_000)
+    size = plan.size(500_000_000, 16_000_000)
     dataset = one_file(size)
     facts = {"bytes": size, "lake": "file, zstd"}
     with Report("b5", "B5: sequential read of one large file", plan, **facts) as report, scratch() as work:

@@ -36,7 +36,7 @@ _MEASURE = "read"
 
 
 def run(plan: Plan) -> None:
-    large, small = one_file(plan.size(500_000_000, 50_000_000)), one_file(50_000_000)
+    large, small = one_file(plan.size(500_000_000, 16_000_000)), one_file(plan.size(50_000_000, 16_000_000))
     links = (_LOOPBACK, *_FAST, *_SLOW) if not plan.quick else (Link(0.010, 1e9), _LOOPBACK)
     facts = {"bytes": large.nar_bytes, "bytes_at_50_mbit": small.nar_bytes, "blob_bytes": large.blob_bytes("sealed")}
     with ExitStack() as running:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(plan: Plan) -> None:
-    dataset = many_files(plan.size(12_000, 1_000), largest_bytes=65_535)
+    dataset = many_files(plan.size(12_000, 240), largest_bytes=65_535)
     files = list(files_below(dataset.tree))
     facts = {"files": len(files), "bytes": dataset.nar_bytes, "lake": "file, zstd"}
 

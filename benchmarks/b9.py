@@ -38,7 +38,7 @@ def run(plan: Plan) -> None:
         World(work / "builder") as builder,
     ):
         inputs = Inputs.build(builder, scale)
-        for part, frontend in plan.over(("tree", "erofs")):
+        for part, frontend in plan.over(("tree", "erofs")[: plan.size(2, 1)]):
             for number in part.rounds():
                 folder = work / f"{frontend}-{number}"
                 with inputs.served(folder) as lake, World(folder / "machine") as machine:

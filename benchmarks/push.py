@@ -39,7 +39,7 @@ _MEMORY_MB = 300
 
 def run(plan: Plan) -> None:
     small = many_paths(plan.size(1000, 100), smallest_bytes=10 << 10, largest_bytes=200 << 10)
-    large = one_file(plan.size(500_000_000, 50_000_000))
+    large = one_file(plan.size(500_000_000, 16_000_000))
     sizes = {"small paths": small.nar_bytes, "one NAR": large.nar_bytes}
     facts = {"bytes": sizes, "small_paths": len(small.members)}
     with Report("push", "push: a closure into a lake", plan, **facts) as report, scratch() as work:

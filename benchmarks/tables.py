@@ -84,7 +84,11 @@ def _cell(row: Result | None) -> str:
 
 def _markdown(lines: list[list[str]]) -> str:
     every = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "".join(f"| {' | '.join(line)} |\n" for line in every)
+    return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in every)
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", r"\|")
 
 
 def _when(run: Run) -> str:

@@ -48,6 +48,7 @@ def results(tmp_path: Path) -> Path:
         _line("narfs sealed", "cold run", 5.0, link=_link(10, None)),
         _line("rclone", "cold run", 7.0, link=_link(10), target=2.0),
         _line("narfs sealed ÷ rclone", "cold run", 0.5, link=_link(10)),
+        _line("curl | zstd", "read", 3.0, link=_link(10)),
         _line("ext4", "find -ls, warm", 1234.5, unit="µs"),
     ]
     (tmp_path / "b1.jsonl").write_text("".join(lines))
@@ -96,6 +97,10 @@ def test_ratios_have_a_table_of_their_own(results: Path) -> None:
 
 def test_a_measure_that_was_not_measured_leaves_what_is_there(results: Path) -> None:
     assert _filled(results, "b1 by link: warm run") == []
+
+
+def test_a_bar_in_a_name_is_no_end_of_a_cell(results: Path) -> None:
+    assert _filled(results, "b1 by link: read")[2:] == [r"| curl \| zstd | 3 |"]
 
 
 def test_competitors_that_were_measured_say_what_they_lack(results: Path) -> None:

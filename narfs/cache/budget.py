@@ -35,6 +35,11 @@ class Room(NamedTuple):
         """How far ``incoming`` more bytes go beyond budget or floor, whichever is worse; 0 if they fit."""
         return max(0, self.used + incoming - self.budget, self.lack(incoming))
 
+    @property
+    def left(self) -> int:
+        """How much may come without going beyond either."""
+        return max(0, min(self.budget - self.used, self.free - self.keep_free))
+
     def lack(self, incoming: int) -> int:
         """How far ``incoming`` more bytes go below the floor that is kept free; 0 if they do not."""
         return max(0, incoming + self.keep_free - self.free)

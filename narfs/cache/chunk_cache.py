@@ -223,6 +223,13 @@ class ChunkCache:
         except OSError:
             return False
 
+    def room_bytes(self) -> int:
+        """Say how much may come without an eviction."""
+        try:
+            return 0 if self._closed or not self._means.health.usable else self._evictor.room().left
+        except OSError:
+            return 0
+
     async def begin(self, nar_hash: bytes, nar_size: int, domain: bytes = b"") -> Draft:
         """Make room for a NAR that is about to pass: CacheUnusable if there is none or the disk fails.
 

@@ -10,6 +10,7 @@ inspect    ls, cat, info
 profile    profile
 status     status
 cache      cache
+prefetch   prefetch
 push       push
 seal       seal
 nix        registration, overlay

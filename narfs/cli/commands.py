@@ -31,6 +31,7 @@ COMMANDS = {
     "profile": ("profile", "Look at what views have learned to bring before a program asks; exchange it."),
     "status": ("status", "Say what the mounts fetched, served and verified."),
     "cache": ("cache", "Verify what is kept on disk, and make it smaller."),
+    "prefetch": ("prefetch", "Bring store paths whole into the cache before they are needed."),
     "push": ("push", "Bring files or Nix store paths into a store."),
     "registration": ("nix", "Write what Nix has to be told of paths that it finds in its store."),
     "overlay": ("nix", "Make a View the lower layer of a store that Nix can write to."),

@@ -20,6 +20,7 @@ known_paths     what can be said of store paths without their contents: of a clo
 nix_socket      the metadata socket: a Nix daemon that answers from narinfos
 nix_answers     what it answers, one function an operation
 asking          ``narfs status``: every mount of this user
+prefetching/    ``prefetch``: whole paths brought because somebody says so
 caching/        ``cache``: what the process that has the cache directory does with it when it is asked
 fstab           a line of fstab(5), as ``mount.narfs`` is told it, in words of ``narfs mount``
 unmounting      ``narfs umount``, also of dead mounts

@@ -33,6 +33,9 @@ from narfs.daemon.caching.pinning import Pinning
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import private_directory, socket_directory
 from narfs.daemon.erofs.images import open_images
+from narfs.daemon.prefetching.jobs import Jobs
+from narfs.daemon.prefetching.operations import accessors_of
+from narfs.daemon.prefetching.operations import operations as prefetch_operations
 from narfs.daemon.readiness import notify_systemd
 from narfs.daemon.serving import take_all_descriptors
 from narfs.daemon.session import open_household
@@ -51,7 +54,9 @@ if TYPE_CHECKING:
 
     from narfs.daemon.config import Config
     from narfs.daemon.erofs.images import Images
+    from narfs.daemon.prefetching.jobs import JobFacts
     from narfs.daemon.readiness import Announcer
+    from narfs.daemon.selection import Selection
     from narfs.daemon.session import Household, Session
     from narfs.mount.fuse import Handlers
 
@@ -160,7 +165,7 @@ class _Daemon:
                 for name, do in {
                     "status": self._status(household, views, sessions),
                     **view_operations.operations(views),
-                    **self._cache_operations(household, sessions, work),
+                    **self._cache_operations(household, sessions, views, work),
                 }.items()
             }
             mode = 0o600 if task.group < 0 else 0o660
@@ -227,7 +232,7 @@ class _Daemon:
         notify_systemd("READY=1", environ)
 
     def _cache_operations(
-        self, household: Household, sessions: Sessions, work: trio.Nursery
+        self, household: Household, sessions: Sessions, views: Views, work: trio.Nursery
     ) -> cache_operations.Operations:
         """Give what is offered of the cache, and keep what is pinned there complete."""
         if household.cache is None:
@@ -242,10 +247,36 @@ class _Daemon:
             finally:
                 sessions.give_back(taken)
 
+        jobs = Jobs(household.cache)
+        account = household.account("prefetch", self._config)
+
+        async def begin(name: str | None, selection: Selection | None, most_bytes: int | None) -> JobFacts:
+            if name is not None:
+                kept = views.named(name)
+                with kept.account.paying():
+                    accessors = await accessors_of(kept.session, kept.scene.view, selection)
+                return jobs.begin(accessors, most_bytes, kept.ahead.start)
+            own = self._config.of_all
+            taken = await sessions.take(own, own)
+            try:
+                with account.paying():
+                    accessors = await accessors_of(taken, None, selection)
+            except BaseException:
+                sessions.give_back(taken)
+                raise
+            with account.paying():
+                return jobs.begin(accessors, most_bytes, lambda job: work.start_soon(hold, taken, job))
+
+        async def hold(taken: Session, job: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await job()
+            finally:
+                sessions.give_back(taken)
+
         pinning = Pinning(household.cache, session)
         with household.account("pins", self._config).paying():
             work.start_soon(pinning.run)
-        return cache_operations.operations(household.cache, pinning)
+        return {**cache_operations.operations(household.cache, pinning), **prefetch_operations(jobs, begin)}
 
     def _status(self, household: Household, views: Views, sessions: Sessions) -> Callable[[object], Awaitable[object]]:
         async def tell(_: object) -> object:

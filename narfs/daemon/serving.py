@@ -29,6 +29,8 @@ from narfs.daemon.erofs.homes import make_home
 from narfs.daemon.erofs.images import open_images
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
+from narfs.daemon.prefetching import operations as prefetching
+from narfs.daemon.prefetching.jobs import Jobs
 from narfs.daemon.registering import registration_aside
 from narfs.daemon.reports.report import report
 from narfs.daemon.session import open_session
@@ -161,7 +163,12 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 "registration": Operation(tell_registration),
                 "unmount": Operation(unmount),
             }
+            ahead = Ahead(session, task.config, scene, accessors or (), members or ())
             operations |= {name: Operation(do) for name, do in of_cache.items()}
+            if session.cache is not None:
+                jobs = Jobs(session.cache)
+                offered = prefetching.operations(jobs, prefetching.of_one(session, jobs, ahead.start, view))
+                operations |= {name: Operation(do) for name, do in offered.items()}
             path = socket_path(socket_directory(task.runtime), task.label, os.getpid())
             # It tells what the mount shows, to whom the mount shows it.
             shared = task.options.allow_other
@@ -173,7 +180,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                     log.info("%s: mounted", task.label)
                     announcer.ready(_warnings(session))
 
-                async with running(Ahead(session, task.config, scene, accessors or (), members or ())):
+                async with running(ahead):
                     if images is None:
                         # Files of root's, or the mounting user's where the kernel would not let root's be seen.
                         stage = Stage(scene, owner=(os.geteuid(), os.getegid()))

@@ -179,6 +179,12 @@ class NarAccessor:
         """What a pass over the whole NAR fetches."""
         return self._described.narinfo.file_size or self.nar_size
 
+    async def missing_bytes(self) -> int:
+        """Say how much of the NAR is not in the cache; what keeps the index away."""
+        if not await self.unseal() or self._contents is None:
+            return self.nar_size
+        return await self._contents.missing_bytes()
+
     async def contents_for(self, span: NarSpan) -> Contents | None:
         """Give the contents, ready to bring a span of them into the cache; None if that takes a pass.
 

@@ -21,7 +21,7 @@ from narfs.engine.backoff import Backoff
 from narfs.engine.fetcher import Fetcher
 from narfs.engine.flights import Flight, take_off
 from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavailable
-from narfs.offsets import NarSpan
+from narfs.offsets import NarOffset, NarSpan
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from narfs.engine.ranges import Chunks, RangeRequest
     from narfs.formats.index import NarIndex
     from narfs.lake.binary_cache import BinaryCache
-    from narfs.offsets import NarOffset
 
 
 class Contents:
@@ -115,6 +114,12 @@ class Contents:
         if cached is None:
             raise CacheUnusable("there is no place to keep what is fetched ahead")
         return self._fetcher.has_ranges or not cached.missing(span.start, span.length)
+
+    async def missing_bytes(self) -> int:
+        """Say how much is not in the cache."""
+        if (cached := await self._cached_again()) is None:
+            return self.index.nar_size
+        return sum(self.index.grid.span(chunk).length for chunk in cached.missing(NarOffset(0), self.index.nar_size))
 
     async def look(self, start: NarOffset, length: int) -> bytes | None:
         """Give bytes that were brought, for narfs itself: no reader has read them. None if they are not to be had."""

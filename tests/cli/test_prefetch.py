@@ -1,8 +1,9 @@
-"""Real programs of this machine, started from a mount: what they will need is on its way before they ask."""
+"""What is fetched before anybody asks: by a real program of this machine that starts, and by ``narfs prefetch``."""
 
 from __future__ import annotations
 
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cli.program import needs_fuse
+from tests.cli.test_daemon import daemon
 from tests.support.sealing import add_sealed
 from tests.support.trees import File
 
@@ -61,3 +63,77 @@ def test_a_program_that_starts_finds_its_libraries_on_their_way(
     assert counters["ahead_used_bytes"] > without["ahead_used_bytes"]
     assert counters["ahead_fetched_bytes"] > without["ahead_fetched_bytes"]
     assert counters["corrupt"] == 0
+
+
+NOISE = random.Random(9).randbytes(3_000_000)  # noqa: S311 - any noise will do
+
+
+@pytest.fixture
+def pair(program: Program) -> tuple[Member, Member]:
+    """Two sealed paths; the second refers to the first."""
+    key = program.lake.secret_key
+    one = add_sealed(program.lake, "one", {b"a": File(NOISE)}, key)
+    return one, add_sealed(program.lake, "two", {b"b": File(NOISE[::-1])}, key, references=(one.path,))
+
+
+def prefetch(program: Program, *arguments: str, code: int = 0) -> dict[str, Any]:
+    got, out, said = program.run("prefetch", "--json", *program.stores, *program.index_keys, *arguments)
+    assert got == code, said
+    told: dict[str, Any] = json.loads(out)
+    return told
+
+
+def test_without_a_process_the_command_fills_the_cache_itself(program: Program, pair: tuple[Member, Member]) -> None:
+    one, two = pair
+    told = prefetch(program, "--closure", two.path.path)
+    assert (told["paths"], told["done"], told["stopped_by"]) == (2, True, None)
+    assert told["fetched_bytes"] > 5_900_000
+    again = prefetch(program, one.path.path)
+    assert (again["paths"], again["fetched_bytes"], again["wanted_bytes"]) == (1, 0, 0)
+    for member in pair:
+        program.lake.blob_file(member).unlink()
+    with program.mounted("--closure", two.path.path, *program.index_keys) as place:
+        assert (program.at(place, one) / "a").read_bytes() == NOISE
+
+
+def test_a_mount_brings_what_it_shows_and_nothing_else(program: Program, pair: tuple[Member, Member]) -> None:
+    one, two = pair
+    with program.mounted("--path", one.path.path, *program.index_keys) as place:
+        code, _, said = program.run("prefetch", two.path.path)
+        assert (code, two.path.base_name in said, "does not show" in said) == (1, True, True)
+        begun = prefetch(program, one.path.path)
+        assert begun["paths"] == 1
+        assert prefetch(program, "--wait", one.path.path)["done"]
+        program.lake.blob_file(one).unlink()
+        assert (program.at(place, one) / "a").read_bytes() == NOISE
+
+
+def test_it_stops_at_its_budget_and_where_the_cache_has_no_room(program: Program, pair: tuple[Member, Member]) -> None:
+    one, two = pair
+    told = prefetch(program, "--prefetch-bytes", "1M", one.path.path, code=1)
+    assert told["stopped_by"] == "allowance"
+    assert told["fetched_bytes"] < 3_000_000
+    told = prefetch(program, "--cache-size", "4M", "--closure", two.path.path, code=1)
+    assert told["stopped_by"] == "cache"
+
+
+def test_what_makes_no_sense_is_refused(program: Program, pair: tuple[Member, Member]) -> None:
+    one, _ = pair
+    for arguments in ([], ["--view", "none", one.path.path], ["--prefetch-bytes", "0", one.path.path]):
+        assert program.run("prefetch", *program.stores, *arguments)[0] == 2
+    absent = "/nix/store/" + "0" * 32 + "-absent"
+    assert program.run("prefetch", *program.stores, absent)[0] == 1
+
+
+def test_a_view_of_the_daemon_pays_for_what_is_brought_into_it(program: Program, pair: tuple[Member, Member]) -> None:
+    _, two = pair
+    options = [*program.stores, *program.index_keys]
+    with daemon(program, *options):
+        program.output("view", "create", "v", "--closure", two.path.path, "--frontend", "tree")
+        told = prefetch(program, "--view", "v", "--wait")
+        assert (told["paths"], told["stopped_by"]) == (2, None)
+        (facts,) = json.loads(program.output("view", "list", "--json"))
+        assert facts["fetched_bytes"] > 5_900_000
+        assert program.run("prefetch", *options, "--view", "absent")[0] == 1
+        assert prefetch(program, "--wait", two.path.path)["done"]
+        program.output("view", "remove", "v")

@@ -14,6 +14,8 @@ from narfs.daemon.asking import daemon_status
 from narfs.daemon.caching.operations import offered_by, operations
 from narfs.daemon.caching.pinning import Pinning
 from narfs.daemon.directories import runtime_directory
+from narfs.daemon.prefetching import operations as prefetching
+from narfs.daemon.prefetching.jobs import Jobs
 from narfs.daemon.session import open_session
 from narfs.errors import CacheHeld, NarfsError
 from narfs.publish.progress import Progress
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
 
+    from narfs.daemon.caching.operations import Operations
     from narfs.daemon.config import Config
     from narfs.daemon.selection import PathName
 
@@ -134,7 +137,10 @@ async def holder(
             return
         assert session.cache is not None  # noqa: S101 - it was needed
         if fetches:
-            offered = await opened.enter_async_context(offered_by(session))
+            jobs, nursery = Jobs(session.cache), await opened.enter_async_context(trio.open_nursery())
+            begin = prefetching.of_one(session, jobs, nursery.start_soon)
+            of_cache = await opened.enter_async_context(offered_by(session))
+            offered: Operations = {**of_cache, **prefetching.operations(jobs, begin)}
         else:
             offered = operations(session.cache, Pinning(session.cache, session))
 

@@ -87,7 +87,9 @@ class BinaryCache:
     @property
     def trouble(self) -> Unavailable | None:
         """Why nix-cache-info could not be read when that was last tried."""
-        return self._info_trouble if self._info is None else None
+        if self._info is not None:
+            return None
+        return self._info_trouble or self.outage.trouble
 
     async def info(self) -> CacheInfo:
         """Read nix-cache-info, once. UsageError if the lake is for another store directory than /nix/store.
@@ -95,10 +97,12 @@ class BinaryCache:
         Trouble is remembered for as long as it took to find out (at least a second), or until the lake has answered
         anything: waiting for a dead lake is not begun again by everybody who waited.
         """
-        async with self._info_turn:
-            if self._info is None:
-                self._info = await self._first_info()
-            return self._info
+        if self._info is None:
+            with self.outage.asking():
+                async with self._info_turn:
+                    if self._info is None:
+                        self._info = await self._first_info()
+        return self._info
 
     async def narinfo(self, hash_part: str) -> NarInfo:
         """Read the narinfo of the store path with that hash part.

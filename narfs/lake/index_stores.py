@@ -52,6 +52,7 @@ class IndexStoresStatistics:
 class _Rest:
     """Until when one store is left alone, and why."""
 
+    since: float = -math.inf
     until: float = -math.inf
     length_s: float = _FIRST_REST_S
     trouble: NarfsError | None = None
@@ -84,16 +85,15 @@ class IndexStores:
 
     def statistics(self) -> IndexStoresStatistics:
         """Tell what was done so far."""
-        now = self._clock()
         return IndexStoresStatistics(
             remembered_absences_total=self._remembered_absences,
-            resting=tuple(str(lake.url) for lake in self.lakes if self._rests[lake].until > now),
+            resting=tuple(str(lake.url) for lake in self.lakes if self._rests_now(lake)),
             lakes=tuple((str(lake.url), lake.statistics()) for lake in self.lakes),
         )
 
     async def _ask(self, lake: BinaryCache, path: StorePath, length: int) -> bytes:
         rest = self._rests[lake]
-        if rest.until > self._clock():
+        if self._rests_now(lake):
             raise Unavailable(f"{lake.url}: rests, because: {rest.trouble}")
         if self._absent_until.get((lake, path.hash_part), -math.inf) > self._clock():
             self._remembered_absences += 1
@@ -122,15 +122,20 @@ class IndexStores:
         self._recovered(lake)
         return data
 
+    def _rests_now(self, lake: BinaryCache) -> bool:
+        rest = self._rests[lake]
+        return rest.until > self._clock() and lake.outage.ended_at < rest.since
+
     def _failed(self, lake: BinaryCache, trouble: NarfsError) -> None:
         rest = self._rests[lake]
-        if rest.until > self._clock():
+        if self._rests_now(lake):
             return  # somebody who asked at the same time has met it too
         if rest.trouble is None:
             _log.warning("%s; paths are read without indexes from there", trouble)
         else:
             rest.length_s = min(2 * rest.length_s, _LONGEST_REST_S)
-        rest.until, rest.trouble = self._clock() + rest.length_s, trouble
+        rest.since, rest.trouble = self._clock(), trouble
+        rest.until = rest.since + rest.length_s
 
     def _recovered(self, lake: BinaryCache) -> None:
         if self._rests[lake].trouble is not None:

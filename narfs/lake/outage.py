@@ -9,7 +9,8 @@ Rule 2: while it is down it is asked for nix-cache-info and nothing else that co
 for a path gets the trouble as his answer. Who reads what he has begun to read is as patient as he would be with a
 stalled stream, counted from when the lake went down: a wire that is plugged in again costs no build.
 Rule 3: what is under way goes on. Whatever the lake answers ends the outage.
-Rule 4: nobody is asked on nobody's behalf: INTEREST_S after the last request the outage is forgotten.
+Rule 4: both ends are logged, for information: who is told that it is down says so himself.
+Rule 5: nobody is asked on nobody's behalf: INTEREST_S after the last request the outage is forgotten.
 """
 
 from __future__ import annotations
@@ -59,6 +60,8 @@ class Outage:
         """What failed last, without an answer since."""
         self._trouble: str | None = None
         self._down_since = 0.0
+        self.ended_at = -math.inf
+        """When it answered again for the last time."""
         self._heard_at = self._answered_at = self._wanted_at = -math.inf
         """The first also of bytes of an answer that is not complete."""
         self._heard_bytes = 0
@@ -68,9 +71,9 @@ class Outage:
         self._watched = False
 
     @property
-    def down(self) -> bool:
-        """Whether it is."""
-        return self._trouble is not None
+    def trouble(self) -> Unavailable | None:
+        """Why it is."""
+        return None if self._trouble is None else Unavailable(f"{self._what}: is down: {self._trouble}")
 
     def answered_since(self, moment: float) -> bool:
         """Whether the lake answered anything since then."""
@@ -82,8 +85,8 @@ class Outage:
     def asking(self, *, patient: bool = False) -> Iterator[None]:
         """Ask in the block, or raise the trouble at once; ``patient``: if that has lasted (rule 2)."""
         self._wanted_at = begun = trio.current_time()
-        if self._trouble is not None and not (patient and begun < self._down_since + self._patience_s):
-            raise Unavailable(f"{self._what}: is down: {self._trouble}")
+        if (trouble := self.trouble) is not None and not (patient and begun < self._down_since + self._patience_s):
+            raise trouble
         request = object()
         self._waiting[request] = begun
         self.answered_since(begun)
@@ -148,11 +151,11 @@ class Outage:
             trouble, well = str(error), self._answered_at > begun
         if self._trouble is None and not well:
             self._trouble, self._down_since = self._reason or trouble, begun
-            _log.warning("%s: is down: %s; what only it has fails until it answers", self._what, self._trouble)
+            _log.info("%s: is down: %s; what only it has fails until it answers", self._what, self._trouble)
 
     def _answered(self) -> None:
         self._heard_at = self._answered_at = trio.current_time()
         self._reason = None
         if self._trouble is not None:
-            self._trouble = None
-            _log.warning("%s: answers again", self._what)
+            self._trouble, self.ended_at = None, trio.current_time()
+            _log.info("%s: answers again", self._what)

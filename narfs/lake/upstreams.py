@@ -4,8 +4,8 @@ Rule 1: lakes are asked in the order of Priority, then of the command line; the 
 narinfo that is accepted.
 Rule 2: absent is answered only when every lake said so, and is then remembered for ``negative_ttl_s``.
 Rule 3: a lake in trouble does not hide the others. If none of them has the path, the trouble is the answer.
-Rule 4: an ``?optional=1`` lake in trouble counts as absent and rests for ``optional_rest_s``; an absence found
-meanwhile is not believed for longer than that rest.
+Rule 4: an ``?optional=1`` lake in trouble counts as absent and rests for ``optional_rest_s``, or until it answers; an
+absence found meanwhile is not believed for longer than that rest.
 Rule 5: a lake that is down (``outage``) is in trouble at once, and rests until it answers.
 """
 
@@ -60,6 +60,7 @@ class UpstreamsStatistics:
 class _Rest:
     """Whether one lake is left alone for a while, and why."""
 
+    since: float = -math.inf
     until: float = -math.inf
     trouble: Unavailable | None = None
 
@@ -156,7 +157,7 @@ class Upstreams:
         return UpstreamsStatistics(
             lookups_total=self._lookups,
             remembered_absences_total=self._remembered_absences,
-            resting=tuple(str(lake.url) for lake in self.lakes if lake.outage.down or self._rests[lake].until > now),
+            resting=tuple(str(lake.url) for lake in self.lakes if lake.outage.trouble or self._rests_at(lake, now)),
             lakes=tuple((str(lake.url), lake.statistics()) for lake in self.lakes),
         )
 
@@ -188,7 +189,7 @@ class Upstreams:
     async def _ask(self, lake: BinaryCache, hash_part: str) -> NarInfo:
         rest = self._rests[lake]
         begun = self._clock()
-        if rest.until > begun and rest.trouble is not None:
+        if rest.trouble is not None and self._rests_at(lake, begun):
             raise type(rest.trouble)(str(rest.trouble)) from rest.trouble
         try:
             narinfo = await lake.narinfo(hash_part)
@@ -202,11 +203,16 @@ class Upstreams:
         self._recovered(lake)
         return narinfo
 
+    def _rests_at(self, lake: BinaryCache, now: float) -> bool:
+        rest = self._rests[lake]
+        return rest.until > now and lake.outage.ended_at < rest.since
+
     def _rest(self, lake: BinaryCache, trouble: Unavailable, rest_s: float) -> None:
         rest = self._rests[lake]
         if rest.trouble is None:
-            _log.warning("%s; not asked again for %.0f s", trouble, rest_s)
-        rest.until, rest.trouble = self._clock() + rest_s, trouble
+            _log.warning("%s; counts as absent for %.0f s, or until it answers", trouble, rest_s)
+        rest.since, rest.trouble = self._clock(), trouble
+        rest.until = rest.since + rest_s
 
     def _recovered(self, lake: BinaryCache) -> None:
         rest = self._rests[lake]

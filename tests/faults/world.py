@@ -71,8 +71,12 @@ class House:
 
     def warnings(self) -> list[str]:
         """Give what the daemon warned of so far, and its errors, without times."""
+        return [message for level, message in self.log() if level in ("WARNING", "ERROR")]
+
+    def log(self) -> list[tuple[str, str]]:
+        """Give the level and the text of each line of its log."""
         said = (line.split(" ", 2) for line in (self.directory / "log").read_text().splitlines())
-        return [message for _, level, message in said if level in ("WARNING", "ERROR")]
+        return [(level, message) for _, level, message in said]
 
     def status(self) -> dict[str, Any]:
         """Give what ``narfs status --json`` prints of it."""

@@ -92,6 +92,22 @@ async def test_nobody_waits_longer_than_the_patience(
     assert await waited(stores) == PATIENCE_S
 
 
+async def test_a_store_that_answers_again_before_its_rest_is_over_is_used_again(
+    server: FakeServer, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    url = "http://indexes.test"
+    server.objects |= {"nix-cache-info": CacheInfo().to_bytes(), NAME: b"an index"}
+    lake = BinaryCache(StoreUrl.parse(url), transport(server, url=url), nursery=nursery)
+    stores = IndexStores([lake])
+    server.always = stall
+    await waited(stores)
+    assert stores.statistics().resting == (url,)
+    server.always = None
+    await trio.sleep(5)
+    assert stores.statistics().resting == ()
+    assert await stores.beginning(lake, PATH, 100) == b"an index"
+
+
 async def test_a_store_that_answers_again_is_used_again(
     stores: IndexStores, lake: BinaryCache, server: FakeServer, autojump_clock: MockClock
 ) -> None:

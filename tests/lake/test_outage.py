@@ -54,7 +54,7 @@ async def went_down(lake: BinaryCache, clock: MockClock) -> float:
                 await lake.narinfo(HASH)
 
         nursery.start_soon(ask)
-        while not lake.outage.down:  # noqa: ASYNC110 - nobody tells
+        while lake.outage.trouble is None:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     return clock.current_time() - begun
@@ -90,7 +90,7 @@ async def test_once_a_lake_is_known_to_be_down_every_lookup_is_answered_at_once(
     assert set(server.asked[asked:]) == {"nix-cache-info"}, "while it is down it is asked for nothing else"
     server.always = None
     await trio.sleep(3)
-    assert not lake.outage.down
+    assert lake.outage.trouble is None
     assert await lake.narinfo(HASH) == NARINFO
 
 
@@ -136,7 +136,7 @@ async def test_one_broken_object_is_no_outage(
     with pytest.raises(Unavailable, match="answered 500"):
         await lake.narinfo(HASH)
     await trio.sleep(3)
-    assert not lake.outage.down
+    assert lake.outage.trouble is None
     with pytest.raises(NotFound):
         await lake.narinfo("1" * 32)
     assert caplog.records == []

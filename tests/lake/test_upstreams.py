@@ -207,11 +207,23 @@ async def test_a_dead_optional_lake_counts_as_absent_and_rests(
         dead.objects[f"{HASH}.narinfo"] = NARINFO.to_bytes()
         await trio.sleep(61)
         assert str((await upstreams.narinfo(HASH, any_lake))[0].url) == "http://a.test"
-    assert [(record.levelname, "a.test" in record.getMessage()) for record in caplog.records] == [
-        ("WARNING", True),
-        ("INFO", True),
-    ]
+    said = [(record.levelname, record.getMessage()) for record in caplog.records if record.name.endswith("upstreams")]
+    assert [(level, "a.test" in message) for level, message in said] == [("WARNING", True), ("INFO", True)]
     assert autojump_clock.current_time() > 61
+
+
+async def test_the_rest_of_an_optional_lake_ends_when_it_answers(world: World, autojump_clock: MockClock) -> None:
+    dead = world.add("a", parameters="?optional=1", priority=10)
+    dead.always = status(503)
+    dead.objects[f"{HASH}.narinfo"] = NARINFO.to_bytes()
+    world.add("b")
+    upstreams = world.upstreams()
+    with pytest.raises(NotFound):
+        await upstreams.narinfo("1" * 32, any_lake)
+    await trio.sleep(5)
+    dead.always = None
+    await trio.sleep(5)
+    assert str((await upstreams.narinfo(HASH, any_lake))[0].url) == "http://a.test"
 
 
 async def test_an_absence_is_not_believed_longer_than_the_rest_of_an_optional_lake(

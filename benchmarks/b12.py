@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _LINK = Link(0.010, 1e9)
 _BLOCK_BYTES = 64 << 10
-_BEFORE_S, _AFTER_S = 1.0, 5.0
+_BEFORE_S, _AFTER_S = 1.0, 3.0
 _PAUSE_S = 0.02
 
 

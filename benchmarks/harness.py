@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.results import RESULTS, number
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 
-RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("pyfuse3", "trio", "httpx", "obstore", "zstandard")
 _PROGRAMS = {
     "nix": ("nix", "--version"),
@@ -57,19 +58,19 @@ class Plan:
     def rounds(self) -> Iterator[int]:
         """Begin as many runs as there is time for, one at least and ``runs`` at most; gives their numbers."""
         longest_s = 0.0
-        for number in range(self.runs):
+        for done in range(self.runs):
             begun = time.monotonic()
-            if number and begun + longest_s > self.ends_at:
-                log(f"no time for more than {number} of {self.runs} runs")
+            if done and begun + longest_s > self.ends_at:
+                log(f"no time for more than {done} of {self.runs} runs")
                 return
-            yield number
+            yield done
             longest_s = max(longest_s, time.monotonic() - begun)
 
     def over(self, items: Collection[_Item]) -> Iterator[tuple[Plan, _Item]]:
         """Measure one after the other, each in an equal share of the time that is left."""
-        for number, item in enumerate(items):
+        for done, item in enumerate(items):
             now = time.monotonic()
-            yield replace(self, ends_at=now + (self.ends_at - now) / (len(items) - number)), item
+            yield replace(self, ends_at=now + (self.ends_at - now) / (len(items) - done)), item
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +188,8 @@ def _finite(value: float) -> float | None:
 
 def _numbers(row: Row) -> tuple[str, str, str]:
     if len(row.values) == 1:
-        return (_number(row.median), "", "")
-    return (_number(row.median), _number(min(row.values)), _number(max(row.values)))
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        return (number(row.median), "", "")
+    return (number(row.median), number(min(row.values)), number(max(row.values)))
 
 
 def _verdict(row: Row) -> str:

@@ -90,11 +90,13 @@ def export(name: str, secret_key_file: Path | None, request: ConfigRequest) -> N
 @click.argument("file", type=click.File("rb"))
 @click.option("--name", metavar="NAME", help="Keep it under this name. [default: its own]")
 @settings("cache-dir")
-def import_(file: Any, name: str | None, request: ConfigRequest) -> None:
+@_AS_JSON
+def import_(file: Any, name: str | None, request: ConfigRequest, as_json: bool) -> None:
     """Keep a profile that was exported, in place of one with its name; - reads standard input."""
     from narfs.daemon.profiles import handling
 
-    click.echo(handling.import_profile(request.load(), file.read(), name))
+    kept = handling.import_profile(request.load(), file.read(), name)
+    print_json({"name": kept}) if as_json else click.echo(kept)
 
 
 @profile.command()

@@ -173,7 +173,8 @@ def test_profiles_are_passed_on_as_files(program: Program) -> None:
     profile = Profile((Read(7, Place("app-1.0", 0, b"odd \x1b\xff"), 0, 3),))
     given = write_profile("app", profile)
     assert program.output("profile", "import", "-", given=given) == b"app\n"
-    assert program.output("profile", "import", "-", "--name", "other", given=given) == b"other\n"
+    told = program.output("profile", "import", "-", "--name", "other", "--json", given=given)
+    assert json.loads(told) == {"name": "other"}
     assert program.output("profile", "export", "app") == given
     assert program.output("profile", "show", "other") == b"7\t0-3\t0\tapp-1.0/odd \x1b\xff\n"
     program.output("profile", "remove", "app")

@@ -138,7 +138,15 @@ class CachedNar:
 
     def missing(self, start: NarOffset, length: int) -> list[int]:
         """Give the chunks of a span that are not there."""
-        return [chunk for chunk in self._layout.grid.covering(start, length) if self._states[chunk] == ABSENT]
+        return [*self.each_missing(start, length)]
+
+    def each_missing(self, start: NarOffset, length: int) -> Iterator[int]:
+        """Look for them one after the other; not across an await."""
+        chunks = self._layout.grid.covering(start, length)
+        chunk = self._states.find(ABSENT, chunks.start, chunks.stop)
+        while chunk >= 0:
+            yield chunk
+            chunk = self._states.find(ABSENT, chunk + 1, chunks.stop)
 
     async def _read_in_thread(self, file: NarFile, start: NarOffset, length: int, unchecked: list[int]) -> bytes | None:
         chunks = self._layout.grid.covering(start, length)

@@ -113,7 +113,7 @@ class Contents:
             cached = self.cached
         if cached is None:
             raise CacheUnusable("there is no place to keep what is fetched ahead")
-        return self._fetcher.has_ranges or not cached.missing(span.start, span.length)
+        return self._fetcher.has_ranges or next(cached.each_missing(span.start, span.length), None) is None
 
     async def missing_bytes(self) -> int:
         """Say how much is not in the cache."""
@@ -131,8 +131,7 @@ class Contents:
         """Plan one request for the first of a span that is neither here nor on its way; None: there is nothing."""
         if self.cached is None or not self._fetcher.has_ranges:
             return None
-        absent = self._fetcher.absent(span, self.cached)
-        return self._fetcher.plan_ahead(absent, most_bytes) if absent else None
+        return self._fetcher.plan_ahead(span, self.cached, most_bytes)
 
     def take_off_ahead(self, request: RangeRequest, turn: Turn) -> Flight[Chunks]:
         """Fetch what was planned just now, in its turn."""

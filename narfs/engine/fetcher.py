@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import trio
@@ -29,7 +30,7 @@ from narfs.errors import CacheUnusable, Corrupt, FormatError, Unavailable
 from narfs.offsets import NarOffset, NarSpan
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from narfs.cache.chunk_cache import CachedNar
     from narfs.engine.ahead.governor import Turn
@@ -144,25 +145,31 @@ class Fetcher:
 
     # Ahead of readers.
 
-    def absent(self, span: NarSpan, cached: CachedNar) -> list[int]:
-        """Give the chunks of a span that are not here, nor on their way.
+    def absent(self, span: NarSpan, cached: CachedNar) -> Iterator[int]:
+        """Look for the chunks of a span that are not here, nor on their way; not across an await.
 
         None of a bad blob, and none that would not be kept: nothing is to be fetched ahead then.
         """
         if self._bad is not None or not self._keeps:
-            return []
-        return [chunk for chunk in cached.missing(span.start, span.length) if chunk not in self._flights]
+            return iter(())
+        return (chunk for chunk in cached.each_missing(span.start, span.length) if chunk not in self._flights)
 
-    def plan_ahead(self, absent: list[int], most_bytes: int) -> RangeRequest:
-        """Plan one request for the first of the ``absent`` chunks and neighbours, of ``most_bytes`` of blob or so."""
-        most_nar_bytes = most_bytes * self._index.nar_size // self.blob_bytes
-        return plan(self._index, self._described.narinfo, absent, most_bytes=most_nar_bytes)[0]
+    def plan_ahead(self, span: NarSpan, cached: CachedNar, most_bytes: int) -> RangeRequest | None:
+        """Plan one request for the first absent chunks of a span, of ``most_bytes`` of blob or so; None if it has none.
+
+        Looks at no more than it plans, however long the span is.
+        """
+        most_nar_bytes = max(self._index.grid.chunk_bytes, most_bytes * self._index.nar_size // self.blob_bytes)
+        first = [*islice(self.absent(span, cached), most_nar_bytes // self._index.grid.chunk_bytes)]
+        if not first:
+            return None
+        return plan(self._index, self._described.narinfo, first, most_bytes=most_nar_bytes)[0]
 
     def take_off_ahead(self, request: RangeRequest, cached: CachedNar, turn: Turn) -> Flight[Chunks]:
         """Fetch what was planned, in its turn."""
         turn.takes(request.length)
         fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
-        return self._start(fresh, partial(self._fetch_ahead, request, turn), cached)
+        return self._start(fresh, partial(self._fetch_ahead, request, turn), cached, turn)
 
     def _take_off(self, chunks: list[int], cached: CachedNar | None) -> None:
         if self.has_ranges:
@@ -184,7 +191,7 @@ class Fetcher:
         if self._misses[file.start] != 2:
             return
         start, end = grid.span(file.start).start, grid.span(file.stop - 1).end
-        rest = self.absent(NarSpan(start, end), cached)
+        rest = [*self.absent(NarSpan(start, end), cached)]
         for request in plan(self._index, self._described.narinfo, rest, most_bytes=_AHEAD_BYTES):
             turn = self._means.governor.turn_nowait(self.lake, request.length)
             if turn is None:
@@ -192,18 +199,28 @@ class Fetcher:
             self.take_off_ahead(request, cached, turn)
 
     def _start(
-        self, chunks: list[int], work: Callable[[], Awaitable[Chunks]], cached: CachedNar | None
+        self,
+        chunks: list[int],
+        work: Callable[[], Awaitable[Chunks]],
+        cached: CachedNar | None,
+        turn: Turn | None = None,
     ) -> Flight[Chunks]:
         async def fly() -> Chunks:
             keeping = False
             try:
                 found = await work()
-                if cached is not None and found and await self._may_keep():
-                    take_off(self._means.nursery, partial(self._keep, chunks, found, cached))
-                    keeping = True
+                if cached is not None and found:
+                    if turn is not None:
+                        take_off(self._means.nursery, partial(self._keep_ahead, chunks, found, cached, turn))
+                        keeping = True
+                    elif await self._may_keep():
+                        take_off(self._means.nursery, partial(self._keep, chunks, found, cached))
+                        keeping = True
             finally:
                 if not keeping:
                     self._forget(chunks)
+                    if turn is not None:
+                        turn.end()
             return found
 
         flight = take_off(self._means.nursery, fly)
@@ -223,25 +240,38 @@ class Fetcher:
     async def _keep(self, chunks: list[int], found: Chunks, cached: CachedNar) -> None:
         """Offer what a flight found to the cache, and forget the flight; also when the mount is just going away."""
         try:
+            await self._offer(found, cached)
+        finally:
+            self._means.keeping.release()
+            self._forget(chunks)
+
+    async def _keep_ahead(self, chunks: list[int], found: Chunks, cached: CachedNar, turn: Turn) -> None:
+        """Do that for what nobody waits for, beside the others; until it is kept it holds its turn."""
+        try:
+            with turn:
+                async with self._means.keeping_ahead:
+                    await self._offer(found, cached)
+        finally:
+            self._forget(chunks)
+
+    async def _offer(self, found: Chunks, cached: CachedNar) -> None:
+        try:
             with trio.move_on_after(_KEEPING_S, shield=True):
                 await cached.write_all(found)
             self._keeps = True
         except CacheUnusable as error:
             self._keeps = False
             _log.debug("chunks not kept: %s", error)
-        finally:
-            self._means.keeping.release()
-            self._forget(chunks)
 
     def _forget(self, chunks: list[int]) -> None:
         for chunk in chunks:
             del self._flights[chunk]
 
     async def _fetch_ahead(self, request: RangeRequest, turn: Turn) -> Chunks:
-        with turn:
-            chunks = await self._fetch_range(request, turn)
+        chunks = await self._fetch_range(request, turn)
         self.unread.update(chunks)
-        self._means.counters.ahead_fetched_bytes += sum(map(len, chunks.values()))
+        turn.holds(nbytes := sum(map(len, chunks.values())))
+        self._means.counters.ahead_fetched_bytes += nbytes
         return chunks
 
     async def _fetch_range(self, request: RangeRequest, turn: Turn | None = None) -> Chunks:

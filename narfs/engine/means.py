@@ -25,6 +25,10 @@ _KEEPING_AT_ONCE = 16
 """As many as the cache writes at once. Each holds 8 MiB at most, mostly 1 MiB or less."""
 
 
+_KEEPING_AHEAD_AT_ONCE = 4
+"""Of what nobody waits for: a quarter of the cache's threads, so that readers find one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Described:
     """A store path, its trusted narinfo, and the lake that gave it."""
@@ -91,4 +95,6 @@ class Means:
     """Says when to fetch what nobody waits for yet. The process has one, for all its Stores."""
     keeping: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_KEEPING_AT_ONCE))
     """One is taken for each answer that is being written to the cache."""
+    keeping_ahead: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_KEEPING_AHEAD_AT_ONCE))
+    """The same of what was fetched ahead."""
     counters: Counters = field(default_factory=Counters)

@@ -60,11 +60,11 @@ class Following:
     def _fetch(self, ahead: Ahead, cached: CachedNar) -> None:
         stream, span = ahead
         self._limit_bytes = self._limit()
-        while span.length and (absent := self._fetcher.absent(span, cached)):
-            request = self._fetcher.plan_ahead(absent, self._means.governor.piece_bytes(self._fetcher.lake))
-            turn = self._means.governor.turn_nowait(self._fetcher.lake, request.length)
+        lake, governor = self._fetcher.lake, self._means.governor
+        while span.length and (request := self._fetcher.plan_ahead(span, cached, governor.piece_bytes(lake))):
+            turn = governor.turn_nowait(lake, request.length)
             if turn is None:
-                stream.fetched = self._index.grid.span(absent[0]).start
+                stream.fetched = max(span.start, self._index.grid.span(request.chunks[0]).start)
                 return
             if stream.payer is None:
                 stream.payer = copy_context()

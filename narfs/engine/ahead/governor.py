@@ -7,7 +7,7 @@ round trip. So the link does not idle through the round trips of a starting prog
 queue. On a short or slow way that is nothing at all. How much a way holds is found out once, by a few requests that are
 too many.
 Rule 3. Otherwise it may fill the way: one request at least, and not more than MEMORY_BYTES in all.
-Rule 4. Turns are given in the order in which they were asked for, lake by lake. Who has waited for PATIENCE_S has one
+Rule 4. Turns are given in the order in which they were asked for, host by host. Who has waited for PATIENCE_S has one
 request, whatever happens: in 5 s a reader has asked for a hundred things and more, so his p99 does not see it.
 
 A turn is for one request; nothing that has a turn waits for another, so whoever comes to wait for a fetch that was
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from narfs.lake.binary_cache import BinaryCache
 
 MEMORY_BYTES: Final = 32 * 1024 * 1024
-"""Fetched ahead and not yet in the cache, of all lakes: 100 ms of 2.5 Gbit/s."""
+"""Fetched ahead and not yet in the cache, of all lakes; packed until it is unpacked. 100 ms of 2.5 Gbit/s."""
 
 PATIENCE_S: Final = 5.0
 
@@ -59,7 +59,7 @@ and a far lake should not make work ahead wait for longer than it takes to start
 
 @dataclass(slots=True)
 class Way:
-    """To one lake."""
+    """To the lakes of one host."""
 
     pace: Pace = field(default_factory=Pace)
     order: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
@@ -99,6 +99,11 @@ class Turn:
             self._in_flight = 0
             self._governor.look_again()
 
+    def holds(self, nbytes: int) -> None:
+        """Note how much it is, unpacked."""
+        self._governor.held_bytes += nbytes - self._held
+        self._held = nbytes
+
     def end(self) -> None:
         """Note that nothing of it is held any more. May be called again."""
         self.arrived()
@@ -120,7 +125,7 @@ class Governor:
         self.held_bytes = 0
         """In all turns that have not ended."""
         self._ways: WeakKeyDictionary[BinaryCache, Way] = WeakKeyDictionary()
-        self._ways_by_url: dict[str, Way] = {}
+        self._ways_by_host: dict[str, Way] = {}
         self._waiting = 0
         self._quiet_at = -math.inf
         self._changed = trio.lowlevel.ParkingLot()
@@ -235,8 +240,8 @@ class Governor:
 
     def _way(self, lake: BinaryCache) -> Way:
         way = self._ways.get(lake)
-        if way is None:  # another session may know the same lake
-            way = self._ways[lake] = self._ways_by_url.setdefault(str(lake.url), Way())
+        if way is None:
+            way = self._ways[lake] = self._ways_by_host.setdefault(f"{lake.url.scheme}://{lake.url.netloc}", Way())
         return way
 
 

@@ -22,6 +22,8 @@ _EPOCH_S: Final = 10.0
 _GROWTH: Final = 1.25
 _GROWING_ROUNDS: Final = 3
 """Round trips after the last growth for which more is tried: BBR's start-up ends so."""
+_IN_VAIN: Final = 4
+"""Requests that more was asked for beside, and no more came: one alone may be larger than those before it."""
 _CRUISING_GAIN: Final = 1.25
 _GROWING_GAIN: Final = 2.0
 
@@ -36,6 +38,7 @@ class Pace:
         self._rates = _Best(0.0, key=lambda rate: rate)
         self._shortest = _Best(_Request(0.0, 0), key=lambda request: -request.took_s)
         self._grew_at = 0.0
+        self._in_vain = 0
 
     @property
     def bytes_per_s(self) -> float:
@@ -66,14 +69,15 @@ class Pace:
         if took_s <= 0 or delivered_bytes <= 0:
             return
         rate, before = delivered_bytes / took_s, self.bytes_per_s
-        filled = self.in_flight_bytes + nbytes >= _CRUISING_GAIN * self.filling_bytes
+        filled = self.in_flight_bytes > 0 and self.in_flight_bytes + nbytes >= _CRUISING_GAIN * self.filling_bytes
         if rate > before or filled:
             self._rates.note(now, rate)
         self._shortest.note(now, _Request(took_s, nbytes))
         if rate > _GROWTH * before:
-            self._grew_at, self.known = now, False
+            self._grew_at, self.known, self._in_vain = now, False, 0
         elif filled and not self._growing(now):
-            self.known = True
+            self._in_vain += 1
+            self.known = self.known or self._in_vain >= _IN_VAIN
 
     def _growing(self, now: float) -> bool:
         return now - self._grew_at <= _GROWING_ROUNDS * self.round_trip_s

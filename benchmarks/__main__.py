@@ -24,6 +24,7 @@ BENCHMARKS = {
     "b4": ("benchmarks.b4", "metadata: find -ls of 60 k entries, 12 k stat, 12 k ENOENT"),
     "b5": ("benchmarks.b5", "sequential read of one large file, 1 and 4 readers"),
     "b5-link": ("benchmarks.b5_link", "one large file from a far sealed lake, cold, against curl | zstd -d"),
+    "prefetch-p99": ("benchmarks.prefetch_p99", "reads beside a prefetch, against reads alone"),
     "b6": ("benchmarks.b6", "random 4 KiB and 256 KiB reads in a member of 1 GiB, by layout of the lake"),
     "b7": ("benchmarks.b7", "open and read 12 k files below 64 KiB"),
     "b8": ("benchmarks.b8", "one pass: from the request until verified and complete in the cache, against nix copy"),

@@ -50,7 +50,7 @@ async def run_push(config: Config, request: PushRequest, progress: Callable[[Pro
     )
     level = {} if request.level is None else {"level": request.level}
     try:
-        async with open_lakes([request.target], settings) as lakes:
+        async with open_lakes([request.target], settings, patient=True) as lakes:
             return await push(
                 lakes.lakes[0],
                 sources,

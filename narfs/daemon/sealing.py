@@ -57,10 +57,11 @@ async def run_seal(config: Config, request: SealRequest, progress: Callable[[Pro
         stall_deadline_s=config.stall_deadline_s, netrc_file=config.netrc_file, ssl_cert_file=config.ssl_cert_file
     )
     trust = TrustPolicy(config.trusted_public_keys)
+    written_urls = [url for url in (request.to, request.index_to) if url is not None]
     try:
         async with (
-            open_lakes(config.store, settings) as lakes,
-            open_lakes([url for url in (request.to, request.index_to) if url is not None], settings) as written,
+            open_lakes(config.store, settings, patient=True) as lakes,
+            open_lakes(written_urls, settings, patient=True) as written,
             open_workers(1) as workers,
             open_store(lakes, None, trust, workers) as store,
         ):

@@ -229,20 +229,25 @@ def _summary(troubles: Sequence[NarfsError]) -> NarfsError:
 
 @asynccontextmanager
 async def open_lakes(
-    urls: Iterable[str], settings: LakeSettings | None = None, domains: Sequence[bytes] = ()
+    urls: Iterable[str],
+    settings: LakeSettings | None = None,
+    domains: Sequence[bytes] = (),
+    *,
+    patient: bool = False,
 ) -> AsyncIterator[Upstreams]:
     """Open the lakes at ``urls`` without asking them anything yet; UsageError if one of them makes no sense.
 
-    ``domains`` are theirs, one by one; without any all lakes are in the common one.
+    ``domains`` are theirs, one by one; without any all lakes are in the common one. ``patient``: nobody waits for an
+    answer but long work, of which each request makes all its attempts, also while the lake is known to be down.
     """
     settings = settings or LakeSettings()
     store_urls = [StoreUrl.parse(url) for url in urls]
     tls = any(url.scheme == "https" for url in store_urls)
     failure: Exception | None = None
     async with make_client(settings, tls=tls, environ=os.environ) as client, trio.open_nursery() as nursery:
-        patience_s = settings.stall_deadline_s
+        watching, patience_s = None if patient else nursery, settings.stall_deadline_s
         lakes = [
-            BinaryCache(url, _transport(url, settings, client), domain, nursery=nursery, patience_s=patience_s)
+            BinaryCache(url, _transport(url, settings, client), domain, nursery=watching, patience_s=patience_s)
             for url, domain in zip(store_urls, domains or [b""] * len(store_urls), strict=True)
         ]
         try:

@@ -16,7 +16,7 @@ from narfs.formats.store_path import StorePath
 from narfs.lake.binary_cache import BinaryCache
 from narfs.lake.outage import INTEREST_S
 from narfs.lake.store_url import StoreUrl
-from narfs.lake.upstreams import Upstreams
+from narfs.lake.upstreams import Upstreams, open_lakes
 from narfs.offsets import BlobOffset
 from tests.lake.fake_server import FakeServer, Wire, hang_up, stall, status, transport
 
@@ -124,6 +124,18 @@ async def test_who_reads_is_as_patient_as_with_a_stalled_stream(
     await went_down(lake, autojump_clock)
     await trio.sleep(31)
     assert await took(autojump_clock, lambda: lake.read_blob(NARINFO, BlobOffset(0), 10)) == 0
+
+
+async def test_long_work_waits_rather_than_fail(autojump_clock: MockClock) -> None:
+    listener = (await trio.open_tcp_listeners(0, host="127.0.0.1"))[0]
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    async with open_lakes([f"http://127.0.0.1:{port}"], patient=True) as upstreams:
+        for attempts in (5, 10):
+            with pytest.raises(Unavailable, match="failed"):
+                await upstreams.narinfo(HASH, lambda _lake, _narinfo: True)
+            await trio.sleep(5)  # what failed is remembered for as long as it took
+            assert upstreams.lakes[0].statistics().requests_total == attempts
 
 
 async def test_one_broken_object_is_no_outage(

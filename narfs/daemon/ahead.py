@@ -14,6 +14,7 @@ import trio
 from narfs.daemon.profiles.learner import learner_of
 from narfs.engine.ahead.bringing import Allowance
 from narfs.engine.ahead.mentions import Mentions
+from narfs.engine.ahead.quietly import quietly
 from narfs.engine.ahead.sight import Sight
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Ahead:
         Python and ELF took a third of the daemon's time in a start (0.41 s of processor, now 0.30; benchmark b1).
         """
         if self._learner is not None:
-            await self._learner.teach()
+            await quietly(self._learner.teach)
         if self._session.cache is not None and self.allowance.left != 0:
             store = self._session.store
             sight = Sight(self._members, None if self._scene.view.closed else store.find)
@@ -83,7 +84,7 @@ class Ahead:
     async def end(self) -> None:
         """Keep what was read, for the next View; not to be cancelled."""
         if self._learner is not None:
-            await self._learner.learn()
+            await quietly(self._learner.learn)
 
 
 @asynccontextmanager

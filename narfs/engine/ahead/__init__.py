@@ -11,5 +11,6 @@ mentions   Mentions: what files name that are read, in one View
 libraries  Libraries: of ELF files, found as ld.so finds them
 modules    Modules: those that Python imports
 sight      Sight: what may be seen of a View, and paths in it
+quietly    doing what nobody has asked for, so that nobody hears of it when it fails
 replay     Replay: a profile brought for one View, until it is wrong
 """

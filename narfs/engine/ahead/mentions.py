@@ -15,7 +15,7 @@ import trio
 
 from narfs.engine.ahead.libraries import Libraries
 from narfs.engine.ahead.modules import SOURCE_BYTES, Modules
-from narfs.errors import NarfsError
+from narfs.engine.ahead.quietly import quietly
 from narfs.formats import elf, script
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ class Mentions:
         async with trio.open_nursery() as nursery:
 
             def start(work: Callable[[*Ts], Awaitable[None]], *args: *Ts) -> None:
-                nursery.start_soon(_quietly, partial(work, *args))
+                nursery.start_soon(quietly, partial(work, *args))
 
             libraries = Libraries(self._sight, self._allowance, start)
             modules = Modules(libraries, self._allowance, start)
             async for seen in self._asked:
                 if self._allowance.left != 0:
-                    await _quietly(partial(self._look, seen, libraries, modules))
+                    await quietly(partial(self._look, seen, libraries, modules))
 
     async def _look(self, seen: _Seen, libraries: Libraries, modules: Modules) -> None:
         member = await self._sight.member(seen.path.base_name.encode())
@@ -104,16 +104,6 @@ class Mentions:
                     libraries.bring_soon(found)
         if _is_python(file, words) and file.described.size <= SOURCE_BYTES:
             modules.follow(file, beginning)
-
-
-async def _quietly(work: Callable[[], Awaitable[None]]) -> None:
-    """Do what nobody has asked for: what fails will be told to whoever reads it."""
-    try:
-        await work()
-    except NarfsError as error:
-        _log.debug("not followed: %s", error)
-    except Exception:  # noqa: BLE001 - the View must outlive a bug in what nobody has asked for
-        _log.exception("a bug ended what was fetched ahead")
 
 
 def _is_python(file: Place, words: tuple[bytes, ...]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 import trio
 
 from narfs.engine.ahead.quietly import quietly
@@ -12,6 +11,8 @@ from narfs.errors import Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    import pytest
 
 
 def raising(error: BaseException) -> Callable[[], Awaitable[None]]:

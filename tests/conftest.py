@@ -22,10 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--faults"):
-        others = [item for item in items if item.get_closest_marker("faults") is None]
-        config.hook.pytest_deselected(items=others)
-        items[:] = [item for item in items if item.get_closest_marker("faults") is not None]
+    in_full = bool(config.getoption("--faults"))
+
+    def runs(item: pytest.Item) -> bool:
+        marker = item.get_closest_marker("faults")
+        return marker is not None if in_full else marker is None or bool(marker.kwargs.get("in_ci", True))
+
+    config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
+    items[:] = filter(runs, items)
 
 
 @pytest.fixture(scope="session")

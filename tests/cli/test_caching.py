@@ -60,7 +60,7 @@ def told(program: Program, *arguments: str, code: int = 0) -> Any:
 
 @needs_fuse
 @pytest.mark.mount
-def test_the_cache_tells_what_it_has_and_drops_what_is_wrong(held: Program) -> None:
+def test_the_cache_tells_what_it_has_drops_what_is_wrong_and_is_made_smaller(held: Program) -> None:
     status = told(held, "status")
     assert (status["nars"], status["narinfos"]) == (2, 2)
     size = len(held.tool.nar) + len(held.library.nar)
@@ -72,12 +72,6 @@ def test_the_cache_tells_what_it_has_and_drops_what_is_wrong(held: Program) -> N
     wrong = told(held, "verify", code=1)
     assert {flaw["file"] for flaw in wrong["dropped"]} == {name, f"nar/{name[:2]}/core"}
     assert told(held, "verify")["dropped"] == []
-    assert held.output("cat", *held.stores, f"{held.library.path.path}/motto") == b"be lazy\n"
-
-
-@needs_fuse
-@pytest.mark.mount
-def test_the_cache_is_made_smaller(held: Program) -> None:
     used = told(held, "status")["used_bytes"]
     assert told(held, "gc") == {"evicted_bytes": 0, "used_bytes": used}
     done = told(held, "gc", "--to", str(used - 1))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import tempfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,13 +23,9 @@ from tests.mount.kernel import needs_fuse, needs_root
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ONLY_IN_FULL = pytest.mark.faults(in_ci=False)
+
 pytestmark = [pytest.mark.mount, pytest.mark.faults, needs_fuse, needs_root]
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="narfs-disk-") as directory:
-        yield World.make(Path(directory))
 
 
 @pytest.fixture
@@ -60,7 +55,10 @@ def fill(path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("kinds", [("write",), ("read",), ("read", "write")])
+@pytest.mark.parametrize(
+    "kinds",
+    [("read", "write"), pytest.param(("read",), marks=ONLY_IN_FULL), pytest.param(("write",), marks=ONLY_IN_FULL)],
+)
 def test_a_disk_that_answers_eio(world: World, kinds: tuple[str, ...], seconds: float) -> None:
     with disk(world.directory, DISK_BYTES) as platter:
         world.cache = platter.place / "cache"
@@ -115,6 +113,7 @@ def test_a_disk_that_is_full_and_has_room_again(world: World, seconds: float) ->
     assert "Traceback" not in world.log()
 
 
+@ONLY_IN_FULL
 def test_a_disk_that_becomes_read_only(world: World, seconds: float) -> None:
     with disk(world.directory, DISK_BYTES, "errors=remount-ro") as platter:
         world.cache = platter.place / "cache"

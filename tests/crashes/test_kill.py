@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -21,19 +18,10 @@ from tests.mount.kernel import needs_fuse
 from tests.publish.test_push_kill import KEY
 from tests.publish.test_push_kill import check as check_lake
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = [pytest.mark.mount, pytest.mark.faults, needs_fuse]
 
 BLOCK = 4096
 LEFT_BY_A_KILL = "has no index, so nobody would read it"
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="narfs-kill-") as directory:
-        yield World.make(Path(directory))
 
 
 def check(world: World, daemon: Daemon) -> None:

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import random
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.crashes.world import PATIENCE_S, World, readers
 from tests.mount.kernel import needs_fuse
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+ONLY_IN_FULL = pytest.mark.faults(in_ci=False)
 
 pytestmark = [pytest.mark.mount, pytest.mark.faults, needs_fuse]
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    with tempfile.TemporaryDirectory(prefix="narfs-limit-") as directory:
-        yield World.make(Path(directory))
 
 
 def read_for(world: World, seconds: float) -> list[OSError]:
@@ -34,7 +25,7 @@ def read_for(world: World, seconds: float) -> list[OSError]:
     return failed
 
 
-@pytest.mark.parametrize("most", [40, 60])
+@pytest.mark.parametrize("most", [40, pytest.param(60, marks=ONLY_IN_FULL)])
 def test_no_more_descriptors(world: World, most: int, in_full: bool) -> None:
     with world.mounted(point="files", nth=most) as daemon:
         failed = read_for(world, 20 if in_full else 1)
@@ -49,7 +40,7 @@ def test_no_more_descriptors(world: World, most: int, in_full: bool) -> None:
         assert [flaw for flaw in daemon.verify() if "differ" in flaw["why"]] == []
 
 
-@pytest.mark.parametrize("spare", [30, 80])
+@pytest.mark.parametrize("spare", [15, pytest.param(2, marks=ONLY_IN_FULL), pytest.param(80, marks=ONLY_IN_FULL)])
 def test_no_more_memory(world: World, spare: int, in_full: bool) -> None:
     with world.mounted() as daemon:
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
@@ -67,11 +58,10 @@ def test_no_more_memory(world: World, spare: int, in_full: bool) -> None:
 
 
 def test_a_clock_that_jumps(world: World, in_full: bool) -> None:
-    for seed in range(10 if in_full else 2):
+    for seed in range(20 if in_full else 2):
         with world.mounted(point="clock", nth=seed) as daemon:
             daemon.compare()
             assert daemon.verify() == []
-            assert read_for(world, 0.3) == []
             assert daemon.end() == 0
     assert "Traceback" not in world.log()
 

@@ -23,15 +23,13 @@ DISK_BYTES = 48 * 1024 * 1024
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def test_what_a_power_cut_leaves_is_right_or_is_dropped(in_full: bool) -> None:
+def test_what_a_power_cut_leaves_is_right_or_is_dropped(world: World, in_full: bool) -> None:
     chance, faults = random.Random(11), Counter[str]()  # noqa: S311 - repeatable
     runs, cuts = (12, 5) if in_full else (1, 2)
-    with tempfile.TemporaryDirectory(prefix="narfs-cut-") as directory:
-        world = World.make(Path(directory))
-        for _ in range(runs):
-            for image in cut_under_load(world, chance, cuts):
-                faults.update(check(world, image))
-                image.unlink()
+    for _ in range(runs):
+        for image in cut_under_load(world, chance, cuts):
+            faults.update(check(world, image))
+            image.unlink()
     print("power cuts", runs * cuts, dict(faults))  # noqa: T201 - for docs/reliability.md
 
 

@@ -23,7 +23,7 @@ from tests.support.sealing import add_sealed
 from tests.support.trees import File, read_from_disk
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -65,11 +65,6 @@ class World:
     lake: Lake
     members: list[Member]
     cache: Path
-    options: Sequence[str] = ()
-
-    @classmethod
-    def make(cls, directory: Path, *options: str) -> World:
-        return cls(directory, *make_lake(directory / "lake"), directory / "cache", options)
 
     @property
     def place(self) -> Path:
@@ -101,7 +96,7 @@ class World:
         given = ["--store", self.lake.url, "--trusted-public-keys", keys, "--trusted-index-keys", keys]
         given += ["--cache-dir", str(self.cache), "--cache-size", str(BUDGET), "--keep-free", "0"]
         process = self.start(
-            "-v", "mount", "-f", *given, *self.options, *options, str(self.place), point=point, variant=variant, nth=nth
+            "-v", "mount", "-f", *given, *options, str(self.place), point=point, variant=variant, nth=nth
         )
         try:
             gives_up = time.monotonic() + PATIENCE_S

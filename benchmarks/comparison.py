@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.harness import drop_caches, seconds
@@ -10,7 +10,6 @@ from benchmarks.sites import BarePyfuse3, Disk, Narfs, Squashfuse, file_lake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from pathlib import Path
 
     from benchmarks.datasets import Dataset
     from benchmarks.harness import Report
@@ -29,8 +28,12 @@ def all_sites(dataset: Dataset, work: Path, *, compression: str) -> list[Site]:
         BarePyfuse3(dataset.tree, work),
         Disk(dataset.tree),
         Squashfuse(dataset.squashfs(), work),
-        *([Narfs((dataset,), stores, work, EROFS, frontend="erofs")] if os.geteuid() == 0 else []),
+        *([Narfs((dataset,), stores, work, EROFS, frontend="erofs")] if _kernel_has_erofs() else []),
     ]
+
+
+def _kernel_has_erofs() -> bool:
+    return "\terofs\n" in Path("/proc/filesystems").read_text(encoding="ascii")
 
 
 def measure(

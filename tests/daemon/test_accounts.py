@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from narfs.daemon.sizes import Size
 from narfs.errors import OverQuota
 from narfs.formats.signature import PublicKeys
 from narfs.mount.waits import Waits
+from narfs.offsets import NarOffset
 from tests.engine.conftest import read_tree
 from tests.support.faults import Fault, Stall
 from tests.support.lakes import Recipe
@@ -101,6 +103,27 @@ async def test_an_index_that_one_could_not_pay_is_there_for_the_next(place: Plac
         assert await rich.pays(read_tree, accessor) == TREE
         counters = session.store.statistics().counters
         assert (counters.indexes_taken, counters.indexes_refused, counters.passes_begun) == (1, 0, 0)
+
+
+async def test_what_is_fetched_ahead_of_reads_that_found_everything_is_paid_too(place: Place) -> None:
+    key = place.lake.secret_key
+    random = Random(1)  # noqa: S311 - any will do
+    member = add_sealed(place.lake, "tree", {b"%d" % number: File(random.randbytes(6 << 20)) for number in (1, 2)}, key)
+    async with place.session(place.config(*place.common.store, index_keys=str(key.public))) as session:
+        account = place.household.account("view", place.common)
+        accessor = await account.pays(session.store.find, member.path)
+        await account.pays(accessor.settle)
+        assert accessor.listing is not None
+        for file in (b"1", b"2"):
+            node = accessor.listing.find(file)
+            assert node is not None
+            start = accessor.listing.node(node).nar_offset
+            for place_ in range(start, start + (6 << 20), 128 << 10):
+                while accessor.read_nowait(NarOffset(place_), 128 << 10) is None:  # handlers ask that for nobody
+                    await account.pays(accessor.read, NarOffset(place_), 128 << 10)
+                await trio.sleep(0.001)
+        received = sum(each.received_bytes_total for _, each in session.lakes.statistics().lakes)
+        assert account.received_bytes == received
 
 
 async def test_without_a_cache_a_stream_ends_with_who_began_it(place: Place) -> None:

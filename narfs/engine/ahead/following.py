@@ -7,7 +7,7 @@ takes.
 
 from __future__ import annotations
 
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -36,6 +36,7 @@ class Following:
         self._fetcher = fetcher
         self._streams = Streams(index.nar_size, self._file_end)
         self._limit_bytes = _LIMIT_MIN_BYTES
+        self._payer: Context | None = None
 
     @property
     def watches(self) -> bool:
@@ -51,10 +52,12 @@ class Following:
         ahead = self._streams.read(
             start, start + length, now=trio.current_time(), limit_bytes=self._limit_bytes, missed=missed
         )
+        if missed:
+            self._payer = copy_context()
         if ahead is None:
             return
         if missed:
-            ahead.stream.payer = copy_context()
+            ahead.stream.payer = self._payer
         self._fetch(ahead, cached)
 
     def _fetch(self, ahead: Ahead, cached: CachedNar) -> None:
@@ -66,9 +69,9 @@ class Following:
             if turn is None:
                 stream.fetched = max(span.start, self._index.grid.span(request.chunks[0]).start)
                 return
-            if stream.payer is None:
-                stream.payer = copy_context()
-            stream.payer.run(self._fetcher.take_off_ahead, request, cached, turn)
+            # Who reads what is at hand tells nobody who he is; the one who missed something last is his like.
+            payer = stream.payer or self._payer or copy_context()
+            payer.run(self._fetcher.take_off_ahead, request, cached, turn)
             span = NarSpan(min(self._index.grid.span(request.chunks[-1]).end, span.end), span.end)
         stream.fetched = ahead.span.end
 

@@ -242,7 +242,7 @@ def test_words() -> None:
     assert [share(part, 1000) for part in (0, 0.5, 5, 52, 520, 999.5, 1000)] == [
         "0 %", "< 0.1 %", "0.5 %", "5.2 %", "52 %", "> 99.9 %", "100 %",
     ]  # fmt: skip
-    assert share(1, 0) == "0 %"
+    assert (share(1, 0), share(998, 10_000)) == ("0 %", "10 %")
     assert [duration(each) for each in (0, 0.0005, 0.0123, 0.9999, 1.5, 119, 240, 8000, 864000)] == [
         "0 µs", "500 µs", "12.3 ms", "1 s", "1.5 s", "119 s", "4 min", "2.22 h", "10 d",
     ]  # fmt: skip

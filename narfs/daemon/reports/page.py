@@ -96,6 +96,7 @@ def _waits(told: Mapping[str, Any]) -> str:
     legend = "".join(
         f'<li><svg viewBox="0 0 14 14"><g class="{kind}"><rect width="14" height="14" rx="2"/></g></svg>{what}</li>'
         for kind, what in kinds.items()
+        if any((miss["file"] is None) == (kind == "tree") for miss in misses)
     )
     return (
         f'<figure>{timeline(misses)}<figcaption><ul class="legend"><li>A bar is a wait of 1 ms or more, seconds since'

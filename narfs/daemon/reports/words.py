@@ -49,7 +49,7 @@ def share(part: float, whole: float) -> str:
         return "< 0.1 %"
     if 99.9 < percent < 100:
         return "> 99.9 %"
-    return f"{percent:.0f} %" if percent >= 10 or not percent else f"{percent:.1f} %"
+    return f"{percent:.0f} %" if percent >= 9.95 or not percent else f"{percent:.1f} %"
 
 
 def duration(seconds: float) -> str:

@@ -18,6 +18,7 @@ unsealing  how far the sealed index of a NAR was asked for
 peek       kind and size of a root node from the first kilobytes of its NAR
 elsewhere  the same NAR from another place, when one lake fails
 fetcher    the chunks that the cache does not have, each fetched once
+keeping    how what was fetched gets into the cache
 restream   reading without a cache: verified chunks out of a stream that is read again
 contents   the bytes of a NAR whose index is known
 accessor   NarAccessor: read(NarOffset, length) on one NAR

@@ -1,8 +1,7 @@
 """Fetching chunks of one NAR whose index is known, when the cache does not have them.
 
-A chunk is fetched by one flight, whoever wants it. What a flight brings is checked and handed to its waiters, and then
-offered to the cache: a cache that fails, or is slow for a moment, costs them nothing. Until it is kept, the flight has
-it; so that memory is bounded, flights wait a second for their turn to be kept, and are not kept if it does not come.
+A chunk is fetched by one flight, whoever wants it. What a flight brings is checked, handed to its waiters, and offered
+to the cache (``keeping``).
 
 What is fetched ahead of readers (``ahead``) flies the same way, with a Turn; who comes to wait for it is given it like
 anything else.
@@ -24,9 +23,10 @@ import trio
 
 from narfs.engine.elsewhere import from_anywhere
 from narfs.engine.flights import Flight, take_off
+from narfs.engine.keeping import Keeping
 from narfs.engine.ranges import REQUEST_MAX_BYTES, Chunks, RangeRequest, has_ranges, plan, rest_of_file, unpack
 from narfs.engine.restream import Restream
-from narfs.errors import CacheUnusable, Corrupt, FormatError, Unavailable
+from narfs.errors import Corrupt, FormatError, Unavailable
 from narfs.offsets import NarOffset, NarSpan
 
 if TYPE_CHECKING:
@@ -42,13 +42,6 @@ _log = logging.getLogger(__name__)
 
 _AHEAD_BYTES = 1024 * 1024
 """NAR in one request that nobody waits for yet: who comes to wait waits for all of it."""
-
-_KEEPING_S = 10.0
-"""Writing what one request brought, 8 MiB at most; what a cache disk is too slow for is fetched again."""
-
-_ROOM_S = 1.0
-"""How long waiters may wait for a cache that falls behind: below any deadline of theirs, and the disk catches up."""
-
 
 Flights = list[Flight[Chunks]]
 
@@ -69,8 +62,7 @@ class Fetcher:
         another lake, with another blob, answers: the NAR then passes as a whole."""
         self._bad: set[int] | None = None
         """Chunks that are bad in a blob that is bad as a whole; the others are fetched one by one."""
-        self._keeps = True
-        """Whether the cache took what it was given last."""
+        self._keeping = Keeping(means)
         self.unread: set[int] = set()
         """Chunks that were fetched ahead and nobody has read yet."""
 
@@ -150,7 +142,7 @@ class Fetcher:
 
         None of a bad blob, and none that would not be kept: nothing is to be fetched ahead then.
         """
-        if self._bad is not None or not self._keeps:
+        if self._bad is not None or not self._keeping.works:
             return iter(())
         return (chunk for chunk in cached.each_missing(span.start, span.length) if chunk not in self._flights)
 
@@ -209,13 +201,9 @@ class Fetcher:
             keeping = False
             try:
                 found = await work()
-                if cached is not None and found:
-                    if turn is not None:
-                        take_off(self._means.nursery, partial(self._keep_ahead, chunks, found, cached, turn))
-                        keeping = True
-                    elif await self._may_keep():
-                        take_off(self._means.nursery, partial(self._keep, chunks, found, cached))
-                        keeping = True
+                if cached is not None and found and await self._keeping.finds_room(turn):
+                    take_off(self._means.nursery, partial(self._keep, chunks, found, cached, turn))
+                    keeping = True
             finally:
                 if not keeping:
                     self._forget(chunks)
@@ -227,41 +215,12 @@ class Fetcher:
         self._flights.update(dict.fromkeys(chunks, flight))
         return flight
 
-    async def _may_keep(self) -> bool:
-        """Take one of ``means.keeping``, if one comes free in time."""
+    async def _keep(self, chunks: list[int], found: Chunks, cached: CachedNar, turn: Turn | None) -> None:
+        """Have what a flight found kept, and forget the flight."""
         try:
-            self._means.keeping.acquire_nowait()
-        except trio.WouldBlock:
-            with trio.move_on_after(_ROOM_S) as waiting:
-                await self._means.keeping.acquire()
-            return not waiting.cancelled_caught
-        return True
-
-    async def _keep(self, chunks: list[int], found: Chunks, cached: CachedNar) -> None:
-        """Offer what a flight found to the cache, and forget the flight; also when the mount is just going away."""
-        try:
-            await self._offer(found, cached)
-        finally:
-            self._means.keeping.release()
-            self._forget(chunks)
-
-    async def _keep_ahead(self, chunks: list[int], found: Chunks, cached: CachedNar, turn: Turn) -> None:
-        """Do that for what nobody waits for, beside the others; until it is kept it holds its turn."""
-        try:
-            with turn:
-                async with self._means.keeping_ahead:
-                    await self._offer(found, cached)
+            await self._keeping.keep(found, cached, turn)
         finally:
             self._forget(chunks)
-
-    async def _offer(self, found: Chunks, cached: CachedNar) -> None:
-        try:
-            with trio.move_on_after(_KEEPING_S, shield=True):
-                await cached.write_all(found)
-            self._keeps = True
-        except CacheUnusable as error:
-            self._keeps = False
-            _log.debug("chunks not kept: %s", error)
 
     def _forget(self, chunks: list[int]) -> None:
         for chunk in chunks:

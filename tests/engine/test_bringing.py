@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from narfs.cache.cached_nar import CachedNar
-from narfs.engine import fetcher
+from narfs.engine import keeping
 from narfs.engine.ahead.bringing import Allowance, Want, bring
 from narfs.errors import OverQuota
 from narfs.formats.signature import PublicKeys, SecretKey
@@ -235,8 +235,8 @@ async def test_a_disk_that_hangs_under_what_is_brought_keeps_no_reader_waiting(
         await read.settle()
         await bring([part(brought, 0, 1)], Allowance())
         monkeypatch.setattr(CachedNar, "write_all", hang)
-        monkeypatch.setattr(fetcher, "_ROOM_S", 60.0)
-        monkeypatch.setattr(fetcher, "_KEEPING_S", 4.0)
+        monkeypatch.setattr(keeping, "_ROOM_S", 60.0)
+        monkeypatch.setattr(keeping, "_KEEPING_S", 4.0)
         await bring([whole(brought)], Allowance())
         assert store.means.governor.held_bytes > 2_000_000
         with trio.fail_after(3):

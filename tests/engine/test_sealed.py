@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from narfs.cache.cached_nar import CachedNar
-from narfs.engine import fetcher
+from narfs.engine import keeping
 from narfs.errors import FormatError, NarfsError
 from narfs.formats.frames import FrameTable
 from narfs.formats.narinfo import NarInfo
@@ -129,8 +129,8 @@ async def test_a_cache_disk_that_hangs_does_not_let_what_was_fetched_pile_up(
         await accessor.read(NarOffset(1000), 4096)
         await trio.sleep(0.1)  # until the index is kept
         monkeypatch.setattr(CachedNar, "write_all", hang)
-        monkeypatch.setattr(fetcher, "_ROOM_S", 0.001, raising=False)
-        monkeypatch.setattr(fetcher, "_KEEPING_S", 1.0)
+        monkeypatch.setattr(keeping, "_ROOM_S", 0.001, raising=False)
+        monkeypatch.setattr(keeping, "_KEEPING_S", 1.0)
         held: set[Flight[Chunks]] = set()
         for start in range(0, 9_000_000, 100_000):
             await accessor.read(NarOffset(start), 4096)

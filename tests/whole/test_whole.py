@@ -215,6 +215,24 @@ async def test_a_bad_part_of_a_sealed_lake_is_eio_and_nothing_else_of_it_is(hous
         assert await as_program(read_whole, place / good.path.base_name / "none") == b""
 
 
+@pytest.mark.parametrize("by_erofs", [pytest.param(True, marks=needs_root), False], ids=["erofs", "tree"])
+async def test_who_reads_forward_is_fetched_ahead_for_and_gets_what_is_there(house: House, *, by_erofs: bool) -> None:
+    tree: Tree = {b"large": File(NOISE * 6), b"small": {b"%03d" % number: File(NOISE[:9000]) for number in range(200)}}
+    member = add_sealed(house.lake, "tree", tree, house.lake.secret_key, frame_bytes=256 * 1024)
+    async with house.mounted([member.path], sealed=True, by_erofs=by_erofs) as (place, store):
+        shown = place / member.path.base_name
+        assert await as_program(read_whole, shown / "large") == NOISE * 6
+        asked = house.server.asked("/nar/*")
+        assert len(asked) <= 40  # a request for each chunk were 60
+        assert sum(one.sent_bytes for one in asked) < 1.05 * 6 * len(NOISE)
+        assert store.statistics().counters.ahead_used_bytes > 0.9 * 6 * len(NOISE)
+        house.server.log.clear()
+        assert await as_program(read_from_disk, shown) == tree
+        assert len(house.server.asked("/nar/*")) <= 20  # of 29 chunks
+        counters = store.statistics().counters
+        assert counters.range_fetched_nar_bytes < 1.1 * len(member.nar)
+
+
 async def test_everything_read_once_needs_no_lake_after_a_restart(house: House) -> None:
     members = [house.lake.add(f"n{number}", TREE, Recipe(kind)) for number, kind in enumerate(["none", "zstd"])]
     paths = [member.path for member in members]

@@ -42,11 +42,14 @@ def run(plan: Plan, modules: Mapping[str, str], wants_s: Mapping[str, float], mi
     done = _finished() if resume else []
     todo = {name: seconds for name, seconds in wants_s.items() if name not in done}
     ends_at = time.monotonic() + minutes * 60
-    _announce(todo, minutes, done)
     failed = []
+    if not plan.quick:
+        _announce(todo, minutes, done)
+        _keep(done)
     for number, (name, until) in enumerate(turns(todo, ends_at), 1):
         now = time.monotonic()
-        log(f"{name} ({number} of {len(todo)}), about {_minutes(until - now)} of the {_minutes(ends_at - now)} left")
+        left = "" if plan.quick else f", about {_minutes(until - now)} of the {_minutes(ends_at - now)} left"
+        log(f"{name} ({number} of {len(todo)}){left}")
         try:
             importlib.import_module(modules[name]).run(plan if plan.quick else replace(plan, ends_at=until))
         except Exception:  # noqa: BLE001 - rule 3
@@ -55,9 +58,9 @@ def run(plan: Plan, modules: Mapping[str, str], wants_s: Mapping[str, float], mi
         else:
             done.append(name)
             if not plan.quick:
-                _DONE.write_text(json.dumps(done), encoding="ascii")
+                _keep(done)
     if failed:
-        log(f"failed: {', '.join(failed)}; --resume measures only these")
+        log(f"failed: {', '.join(failed)}")
     elif not plan.quick:
         _DONE.unlink(missing_ok=True)
     return not failed
@@ -67,10 +70,14 @@ def _finished() -> list[str]:
     return list(json.loads(_DONE.read_text(encoding="ascii"))) if _DONE.exists() else []
 
 
+def _keep(done: list[str]) -> None:
+    _DONE.write_text(json.dumps(done), encoding="ascii")
+
+
 def _announce(todo: Mapping[str, float], minutes: float, done: list[str]) -> None:
     whole = sum(todo.values())
     parts = ", ".join(f"{name} {_minutes(minutes * 60 * seconds / whole)}" for name, seconds in todo.items())
-    log(f"about {minutes:g} minutes: {parts}" + (f"; done before: {', '.join(done)}" if done else ""))
+    log(f"about {minutes:g} minutes: {parts}" + (f"; measured before: {', '.join(done)}" if done else ""))
 
 
 def _minutes(seconds: float) -> str:

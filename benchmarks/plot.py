@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 760, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 200, 44, 44
 _LABEL_PX = 15
-_COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7f7f7f", "#8c564b")
-"""Told apart also by those who see fewer colours (Okabe and Ito), and clear on white and on black."""
+_COLOURS = ("#1a7fd0", "#56b4e9", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#7f7f7f", "#8c564b")
+"""Told apart also by those who see fewer colours (after Okabe and Ito), and clear on white and on black."""
 
 _STYLE = """\
 text{font:12px system-ui,sans-serif;fill:#333}.title{font-size:14px;font-weight:600}.page{fill:#fff}

@@ -130,3 +130,14 @@ async def test_a_disk_that_takes_nothing_is_nobodys_failure(place: Daemon) -> No
         read(scene, path, b"etc")
         (place.common.cache_dir / "profile").write_bytes(b"")
         await learner.learn()
+
+
+async def test_it_judges_by_each_read_once(place: Daemon) -> None:
+    path = place.lake.add("bash-5.2", TREE).path
+    async with place.session(place.common) as session:
+        scene, learner = await made(session, place.common, path)
+        blocks: list[list[int]] = []
+        for start in (0, 0, 140_000):
+            read(scene, path, b"bin", b"sh", start=start)
+            blocks.append([block for _, _, block, _ in learner._new_reads()])
+    assert blocks == [[0], [], [1]]

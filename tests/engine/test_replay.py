@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
 
 from narfs.engine.ahead import replay as module
 from narfs.engine.ahead.bringing import Allowance
@@ -15,6 +18,7 @@ from narfs.engine.ahead.matching import FoundFile, Named
 from narfs.engine.ahead.replay import Replay
 from narfs.formats.profile import BLOCK_BYTES, Place, Profile, Read
 from narfs.formats.signature import PublicKeys, SecretKey
+from narfs.offsets import NarOffset
 from tests.support.faults import Fault
 from tests.support.lakes import Member, Recipe
 from tests.support.sealing import add_sealed
@@ -232,8 +236,21 @@ async def test_bytes_are_counted_by_block_and_only_those_that_are_named(store: S
     file = FoundFile.find(accessor, b"big")
     assert file is not None
     last = len(NOISE) // BLOCK_BYTES
-    for blocks in ((9, 9), (2, 3), (last, last + 5)):
-        file.name(Read(0, Place("app-1.0", 0, b"big"), *blocks))
+    for blocks in ((9, 9), (2, 3), (last, last + 5), (2**31, 2**32 - 1)):
+        file.name(*blocks)
     named = [block for block in range(last + 9) if file.bytes_of(block) > 0]
     assert named == [2, 3, 9, last]
     assert file.bytes_of(last) == len(NOISE) % BLOCK_BYTES
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)).map(sorted), max_size=12), st.integers(1, 30))
+def test_each_block_is_asked_for_once_however_often_it_is_named(named: list[list[int]], blocks: int) -> None:
+    size = blocks * BLOCK_BYTES - 7
+    file = FoundFile(cast("NarAccessor", None), 1, NarOffset(1000), size)
+    asked = [span for first, last in named for span in file.name(first, last)]
+    seen = [(start - 1000) // BLOCK_BYTES for span in asked for start in range(span.start, span.end, BLOCK_BYTES)]
+    wanted = {block for first, last in named for block in range(first, last + 1) if block < blocks}
+    assert sorted(seen) == sorted(wanted)
+    assert {block for block in range(60) if file.bytes_of(block) > 0} == wanted
+    assert sum(span.length for span in asked) == sum(map(file.bytes_of, wanted))
+    assert all(before[1] < after[0] for before, after in pairwise(file.named))

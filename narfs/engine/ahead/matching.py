@@ -6,9 +6,9 @@ their hashes. What is not there is passed over. So a profile never leads out of 
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from narfs.errors import FormatError
 from narfs.formats.listing import Kind
@@ -20,11 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from narfs.engine.accessor import NarAccessor
-    from narfs.formats.profile import Place, Read
+    from narfs.formats.profile import Place
     from narfs.formats.store_path import StorePath
     from narfs.offsets import NarOffset
-
-_BEHIND_ALL: Final = 1 << 64
 
 
 class Named:
@@ -45,7 +43,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundFile:
-    """A regular file of the View, and the blocks that a profile names of it, as first and last."""
+    """A regular file of the View, and the blocks that a profile names of it: first and last, in order and apart."""
 
     accessor: NarAccessor
     node: int
@@ -67,17 +65,28 @@ class FoundFile:
             return None
         return cls(accessor, found.id, found.nar_offset, found.size)
 
-    def name(self, read: Read) -> NarSpan | None:
-        """Note what a read names, and give where it lies; None if that is behind the end of the file."""
-        if (start := read.first * BLOCK_BYTES) >= self.size:
-            return None
-        insort(self.named, (read.first, read.last))
-        end = min((read.last + 1) * BLOCK_BYTES, self.size)
-        return NarSpan(in_nar(self.contents, FileOffset(start)), in_nar(self.contents, FileOffset(end)))
+    def name(self, first: int, last: int) -> list[NarSpan]:
+        """Note that blocks are named, and give where those lie that were not named before; none behind the file."""
+        last = min(last, (self.size - 1) // BLOCK_BYTES)
+        if first > last:
+            return []
+        low = bisect_left(self.named, first, key=lambda span: span[1])
+        high = bisect_right(self.named, last, key=lambda span: span[0])
+        known = self.named[low:high]
+        ends = [first, *(end + 1 for _, end in known)]
+        starts = [*(start for start, _ in known), last + 1]
+        if known:
+            first, last = min(first, known[0][0]), max(last, known[-1][1])
+        self.named[low:high] = [(first, last)]
+        return [self._span(fresh, end) for fresh, end in zip(ends, starts, strict=True) if fresh < end]
 
     def bytes_of(self, block: int) -> int:
-        """Give the bytes of a block if it is named, else 0. Of reads that overlap the later one counts."""
-        place = bisect_right(self.named, (block, _BEHIND_ALL)) - 1
-        if place < 0 or self.named[place][1] < block:
+        """Give the bytes of a block if it is named, else 0."""
+        place = bisect_left(self.named, block, key=lambda span: span[1])
+        if place == len(self.named) or self.named[place][0] > block:
             return 0
         return min(self.size - block * BLOCK_BYTES, BLOCK_BYTES)
+
+    def _span(self, first: int, end: int) -> NarSpan:
+        start, stop = FileOffset(first * BLOCK_BYTES), FileOffset(min(end * BLOCK_BYTES, self.size))
+        return NarSpan(in_nar(self.contents, start), in_nar(self.contents, stop))

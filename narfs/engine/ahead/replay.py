@@ -121,8 +121,8 @@ class Replay:
     def _find(self, accessor: NarAccessor, read: Read) -> None:
         if (file := FoundFile.find(accessor, read.place.file)) is not None:
             file = self._files.setdefault((accessor, file.node), file)
-            if (span := file.name(read)) is not None:
-                self._steps.append(_Step(Want(accessor, span), span.length))
+            spans = file.name(read.first, read.last)
+            self._steps += [_Step(Want(accessor, span), span.length) for span in spans]
 
     def _wants(self) -> Iterator[Want]:
         """Give what comes next, up to where it has to wait."""

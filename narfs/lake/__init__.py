@@ -22,6 +22,7 @@ body               ResumableBody: one object's bytes over as many answers as it 
 answer             what an answer means: absent or in trouble, where its bytes belong; pure
 retry              whether and when to ask again; pure
 content_encoding   bounded decoding of small objects; pure
+pace               whether a body still comes; pure
 pieces             network chunks joined into pieces of up to 1 MiB; pure
 several            several requests at once, one failure for all
 binary_cache       BinaryCache: one lake in the words of Nix

@@ -6,8 +6,7 @@ Rule 2: every answer must be of the version that the first one was of, by ETag a
 Otherwise the body fails with Unavailable: bytes of two versions are never joined, and asking anew reads the new one.
 Rule 3: a failure after REFRESHING_BYTES of progress is the first again. So a stream of any length survives any number
 of cuts, and a server that gives one byte a connection does not keep us for ever.
-Rule 4: an answer that gave less than SLOWEST_BYTES_PER_S while it was waited for is as good as silent. A byte now and
-then would otherwise hold one of the lake's 16 long bodies for ever.
+Rule 4: an answer that does not keep up (``pace``) while it is waited for is as good as silent.
 Rule 5: the end is where the object ends, or where an answer ends that does not say how large the object is. An answer
 that ends before that counts as a broken connection.
 
@@ -23,6 +22,7 @@ import trio
 
 from narfs.errors import Corrupt, NotFound, Unavailable
 from narfs.lake.answer import ObjectVersion, place_body
+from narfs.lake.pace import SLOWEST_BYTES_PER_S, Pace
 from narfs.lake.pieces import Pieces
 from narfs.lake.response import FOREIGN
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from narfs.lake.response import Response
 
 REFRESHING_BYTES = 1024 * 1024
-
-SLOWEST_BYTES_PER_S = 256
-"""Over each stall deadline. All 48 bodies of a lake at once still get that over 100 kbit/s."""
 
 
 class ResumableBody:
@@ -55,8 +52,7 @@ class ResumableBody:
         """Offset of the next byte that the answer gives."""
         self._attempt = 1
         self._refreshed_at = start
-        self._waited_s, self._waited_bytes = 0.0, 0
-        """For this answer, since its pace was last looked at."""
+        self._pace = Pace(exchange.stall_deadline_s)
 
     async def open(self) -> None:
         """Get the first answer: NotFound if the object is absent."""
@@ -82,7 +78,8 @@ class ResumableBody:
                 if chunk is None:
                     await self._end_answer()
                     continue
-                self._keep_pace(trio.current_time() - begun, len(chunk))
+                if not self._pace.keeps_up(trio.current_time() - begun, len(chunk)):
+                    raise httpx.ReadTimeout(f"less than {SLOWEST_BYTES_PER_S} bytes a second came")
             except FOREIGN as error:
                 await self._recover(error)
                 continue
@@ -97,14 +94,6 @@ class ResumableBody:
         answer, self._answer = self._answer, None
         if answer is not None:
             await answer.aclose()
-
-    def _keep_pace(self, waited_s: float, nbytes: int) -> None:
-        self._waited_s += waited_s
-        self._waited_bytes += nbytes
-        if self._waited_s >= self._exchange.stall_deadline_s:
-            if self._waited_bytes < SLOWEST_BYTES_PER_S * self._waited_s:
-                raise httpx.ReadTimeout(f"less than {SLOWEST_BYTES_PER_S} bytes a second came")
-            self._waited_s, self._waited_bytes = 0.0, 0
 
     def _cut(self, chunk: bytes) -> bytes:
         """Leave out of ``chunk`` what lies before the position or behind the end."""
@@ -161,7 +150,7 @@ class ResumableBody:
         if span.start == 0 < asked:
             self._exchange.counters.ranges_ignored += 1
         self._at = span.start
-        self._waited_s, self._waited_bytes = 0.0, 0
+        self._pace = Pace(self._exchange.stall_deadline_s)
 
     async def _end_answer(self) -> None:
         await self.aclose()

@@ -26,6 +26,7 @@ import trio
 
 from narfs.errors import Corrupt, NotFound, TooSlow, Unavailable
 from narfs.lake.content_encoding import decode
+from narfs.lake.pace import SLOWEST_BYTES_PER_S, Pace
 from narfs.lake.pieces import Pieces
 from narfs.lake.s3_address import S3Address
 from narfs.lake.s3_answer import S3Failure
@@ -68,6 +69,7 @@ class S3Transport:
         self._url = url
         self._address = S3Address.parse(url.netloc, url.path, dict(url.parameters), what=str(url))
         self._settings = settings
+        self.stall_deadline_s = settings.stall_deadline_s
         self._environ = environ
         self._buckets: dict[bool, S3Bucket] = {}
         """The bucket as it is read, and (True) with more patience as it is written."""
@@ -274,14 +276,19 @@ class _Body:
         self._etag: str | None = None
         self._stream: BytesStream | None = None
         self._pieces = Pieces()
+        self._pace = Pace(transport.stall_deadline_s)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
+        begun = trio.current_time()
         piece = await self._transport.hop(self._name, self._pull, absence="vanished while it was read")
         if piece is None:
             raise StopAsyncIteration
+        if not self._pace.keeps_up(trio.current_time() - begun, len(piece)):
+            what = self._transport.what(self._name)
+            raise TooSlow(f"{what}: less than {SLOWEST_BYTES_PER_S} bytes a second came")
         return piece
 
     def open(self, store: S3Store) -> None:

@@ -131,6 +131,12 @@ async def test_a_lake_that_only_stalls_is_too_slow(bucket: Bucket) -> None:
         await stream_all(lake, "x")
 
 
+async def test_a_stream_that_trickles_is_too_slow(bucket: Bucket) -> None:
+    bucket.server.on("*", Fault(drip=(1, 0.05)))
+    with pytest.raises(TooSlow, match="less than 256 bytes a second came"):
+        await stream_all(bucket.lake(LakeSettings(stall_deadline_s=0.3)), "x")
+
+
 @pytest.mark.parametrize("status", [500, 503])
 async def test_an_upload_that_the_server_cannot_take_now_is_sent_again(bucket: Bucket, status: int) -> None:
     bucket.server.on("*", Fault(status=status), times=1)

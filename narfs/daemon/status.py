@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from narfs import __version__
 from narfs.daemon.config import Frontend
 from narfs.lake.index_stores import IndexStoresStatistics
@@ -98,6 +100,8 @@ class Daemon:
     pid: int
     version: str
     uptime_s: float
+    tasks: int
+    """Of the event loop: some for each View, and one for each answer that is waited for."""
     cache_dir: str | None
 
 
@@ -180,7 +184,11 @@ def take_daemon(
     cache = None if household.cache is None else household.cache.statistics()
     return DaemonStatus(
         daemon=Daemon(
-            os.getpid(), __version__, round(time.time() - started, 3), None if cache is None else str(cache_dir)
+            pid=os.getpid(),
+            version=__version__,
+            uptime_s=round(time.time() - started, 3),
+            tasks=trio.lowlevel.current_statistics().tasks_living,
+            cache_dir=None if cache is None else str(cache_dir),
         ),
         summary=summarize(requests, cache, [lakes for one in asked for lakes in (one.lakes, one.index_stores)]),
         views=tuple(views),

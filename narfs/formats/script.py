@@ -22,8 +22,9 @@ MOST_IMPORTS: Final = 512
 
 _STORE_FILE: Final = re.compile(rb"/nix/store/[0-9a-z]{32}-[0-9A-Za-z+\-._?=]{1,211}/[0-9A-Za-z+\-._?=/@~%,]{1,4000}")
 
-_CONDITIONS: Final = (b"try:", b"except", b"else:", b"if ", b"elif ", b"finally:", b"with ")
-"""How a line at the margin begins whose block is run, or may be, when the module is loaded."""
+_CONDITIONS: Final = (b"try:", b"else:", b"if ", b"elif ", b"finally:", b"with ")
+"""How a line at the margin begins whose block is run, or may be, when the module is loaded. What stands behind an
+``except`` is what a module does without something that is mostly there."""
 _NEVER: Final = tuple(
     b"if " + condition
     for condition in (
@@ -39,7 +40,10 @@ _NEVER: Final = tuple(
 )
 _INDENTED: Final = (b" ", b"\t", b"", b"\r", b"#", b")")
 """First characters of lines that end no block at the margin."""
-_MOST_LINES_UP: Final = 40
+_MOST_CANDIDATES: Final = 1024
+"""Words that may be statements, so that no module takes longer than 10 ms; real ones have 50."""
+_MOST_LINES_UP: Final = 16
+_MOST_LINE_BYTES: Final = 1024
 _MOST_BEFORE_BYTES: Final = 256
 """In a line before its ``import``: a module's name."""
 
@@ -82,7 +86,9 @@ def python_imports(source: bytes) -> list[Import]:
     """Give what a Python module imports when it is loaded. 2 µs for a kilobyte."""
     found: dict[Import, None] = {}
     at = -1
-    while (at := source.find(b"import ", at + 1)) >= 0 and len(found) < MOST_IMPORTS:
+    for _ in range(_MOST_CANDIDATES):
+        if (at := source.find(b"import ", at + 1)) < 0 or len(found) >= MOST_IMPORTS:
+            break
         line = source.rfind(b"\n", max(0, at - _MOST_BEFORE_BYTES), at) + 1
         statement = _STATEMENT.match(source, line)
         if statement is None or (statement[1] and not _is_run(source, line - 1)):
@@ -94,8 +100,8 @@ def python_imports(source: bytes) -> list[Import]:
 def _is_run(text: bytes, at: int) -> bool:
     """Say whether the indented line behind ``at`` is run when the module is loaded, by the last line at the margin."""
     for _ in range(_MOST_LINES_UP):
-        begin = text.rfind(b"\n", 0, at)
-        line = text[begin + 1 : at]
+        begin = text.rfind(b"\n", max(0, at - _MOST_LINE_BYTES), at)
+        line = text[begin + 1 : at] if begin >= 0 or at <= _MOST_LINE_BYTES else b""
         if line[:1] not in _INDENTED:
             return line.startswith(_CONDITIONS) and not line.startswith(_NEVER)
         at = begin

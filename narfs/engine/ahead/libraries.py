@@ -15,6 +15,8 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+import trio
+
 from narfs.engine.ahead.bringing import Want, bring
 from narfs.formats.elf import reading
 from narfs.offsets import FileOffset, NarSpan, in_nar
@@ -39,6 +41,8 @@ come first, with whatever shares their chunks."""
 
 _MOST_LIBRARIES: Final = 1024
 """Of one View. The largest programs have 300."""
+_MOST_DIRECTORIES: Final = 256
+"""In which one library is looked for: 4 ms."""
 
 
 class _From(NamedTuple):
@@ -90,9 +94,10 @@ class Libraries:
             came = came._replace(libc=loader.parent)
             self.bring_soon(loader)
         here = tuple((directory, folder) for directory in needs.runpath or needs.rpath)
-        search = here if needs.runpath else (*here, *came.rpath)
+        search = (here if needs.runpath else (*here, *came.rpath))[:_MOST_DIRECTORIES]
         passed_on = came if needs.runpath else came._replace(rpath=search)
         for name in needs.libraries:
+            await trio.lowlevel.checkpoint()  # what leads through known trees is none
             library = await self._find(name, folder, search, came.libc)
             if library is not None and self._meet(library):
                 self._start(self._load, library, passed_on)

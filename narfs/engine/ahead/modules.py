@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from narfs.engine.ahead.sight import Place
     from narfs.formats.script import Import
 
-SOURCE_BYTES: Final = 1 << 20
-"""A longer module is data. A third of a millisecond is spent on 100 KB."""
+SOURCE_BYTES: Final = 256 * 1024
+"""A longer module is data."""
 
 _MOST_MODULES: Final = 4096
 """Of one View."""
+_MOST_REMEMBERED: Final = 1 << 14
+"""Imports that were looked for."""
 _MOST_ROOTS: Final = 16
 """Directories in which packages were seen."""
 _INIT: Final = b"__init__.py"
@@ -44,6 +46,8 @@ class Modules:
         self._start = start
         self._met: set[tuple[bytes, int]] = set()
         self._roots: dict[tuple[bytes, int], Place] = {}
+        self._looked_for: set[tuple[tuple[bytes, ...], tuple[bytes, ...]]] = set()
+        """In all roots: most modules import the same few."""
 
     def follow(self, module: Place, source: bytes) -> None:
         """Bring what a module imports that was just read; not again what was brought before."""
@@ -63,6 +67,8 @@ class Modules:
         if not name.endswith(b".py"):
             self._libraries.bring_soon(module)
             return
+        if span.length > SOURCE_BYTES:
+            return
         brought = await bring([Want(module.accessor, span)], self._allowance, at_once=True)
         if brought.stopped_by is None and not brought.failed:
             source = await module.accessor.look(span.start, span.length)
@@ -74,7 +80,7 @@ class Modules:
         if key in self._met or len(self._met) >= _MOST_MODULES:
             return False
         self._met.add(key)
-        return 0 < module.described.size <= SOURCE_BYTES
+        return module.described.size > 0
 
     def _note_root(self, folder: Place) -> None:
         """Note where the package of a directory lies."""
@@ -84,13 +90,19 @@ class Modules:
         if key in self._roots or len(self._roots) >= _MOST_ROOTS:
             return
         self._roots[key] = folder
+        self._looked_for.clear()
         if (extensions := folder.child(b"lib-dynload")) is not None:
             self._roots[extensions.accessor.key, extensions.node] = extensions
 
     def _find(self, imported: Import, folder: Place) -> Iterator[Place]:
         """Give the files that are read for an import: of packages on the way, of the module, of modules in it."""
-        if not imported.level and imported.module[0] in _LOADED_BEFORE:
-            return
+        if not imported.level:
+            key = imported.module, imported.names
+            if imported.module[0] in _LOADED_BEFORE or key in self._looked_for:
+                return
+            if len(self._looked_for) >= _MOST_REMEMBERED:
+                self._looked_for.clear()
+            self._looked_for.add(key)
         roots = list(self._roots.values())
         if imported.level:
             for _ in range(imported.level - 1):

@@ -25,6 +25,8 @@ _STORE: Final = STORE_DIR.encode() + b"/"
 _STEPS_MAX: Final = 256
 """Names and symlinks on one way; symlinks may lead in circles."""
 
+_SEARCHES_MAX: Final = 1024
+"""Names that are searched for in one View."""
 _SEARCHED_BYTES: Final = 1 << 20
 """Names of one NAR that are searched for one of a library: 30 000 entries, 1 ms."""
 
@@ -97,9 +99,9 @@ class Sight:
 
     async def named(self, name: bytes) -> Place | None:
         """Find a file of this name anywhere: for programs that are told at their start where to look."""
-        if name not in self._named:
+        if name not in self._named and len(self._named) < _SEARCHES_MAX:
             self._named[name] = await self._search(name)
-        return self._named[name]
+        return self._named.get(name)
 
     async def _walk(self, path: bytes, start: Place | None) -> Place | None:
         here, todo = _begin(path, start)

@@ -206,9 +206,13 @@ class _Measuring:
         self._traffic(subject, layout, self._lake.traffic().since(before))
 
     def competitors(self, *, but: Container[str]) -> None:
+        """Measure them; one that fails costs its own number and no other's."""
         for competitor in competitors(self._lake.url, list(self._folders), self._base):
             if competitor.name not in but:
-                self._competitor(competitor)
+                try:
+                    self._competitor(competitor)
+                except (OSError, RuntimeError) as error:
+                    log(f"{competitor.name} at {self.link}: {error}")
 
     def _competitor(self, competitor: Competitor) -> None:
         subject = competitor.name

@@ -37,12 +37,12 @@ MEMORY_BYTES: Final = 32 * 1024 * 1024
 PATIENCE_S: Final = 5.0
 
 _AT_ONCE: Final = 16
-"""Turns of one lake: half of what it is asked at once, so that there is always room for what somebody waits for."""
+"""Turns of one host: half of what a lake is asked at once, so that there is always room for what somebody waits for."""
 
 _FOLLOWING_MIN_BYTES: Final = 1024 * 1024
 _FOLLOWING_PIECE_MIN_BYTES: Final = 256 * 1024
-"""A request costs 0.5 ms of processor: with 384 KiB a GB takes 0.5 s more than with 1 MiB, with
-2 MiB no less."""
+"""On a slow link. A request costs 0.5 ms of processor: with 384 KiB a GB takes 0.5 s more than with 1 MiB, with 2 MiB
+no less."""
 
 _PIECE_S: Final = 0.01
 """What one request ahead takes of the link: how long others may have to wait for it."""
@@ -138,7 +138,7 @@ class Governor:
 
     @contextmanager
     def waiting(self, pace: Pace | None = None) -> Iterator[None]:
-        """Note that a program waits for what is fetched in the block, by that lake."""
+        """Note that a program waits for what is fetched in the block; ``pace`` of the lake, if it is one request."""
         self._waiting += 1
         try:
             yield

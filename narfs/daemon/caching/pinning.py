@@ -124,19 +124,26 @@ class Pinning:
 
     async def _complete(self, pin: Pin) -> None:
         state = self._states.setdefault(pin.name, _State())
-        state.trouble = None
+        before, state.trouble = state.trouble, None
         try:
-            for _ in range(_ROUNDS):
-                if not (missing := await self._pinned.incomplete(pin)):
-                    break
-                state.missing = missing
-                await self._bring(missing)
-            state.missing = await self._pinned.incomplete(pin)
-            if state.missing:
-                raise CacheUnusable(f"the cache does not keep {state.missing[0].narinfo.path.base_name}")
+            await self._bring_all(pin, state)
         except NarfsError as error:
-            log.warning("pin %s: %s; tried again in %d s", pin.name, error, _TRY_AGAIN_S)
             state.trouble = str(error)
+            level = logging.DEBUG if state.trouble == before else logging.WARNING
+            log.log(level, "pin %s: %s; tried again every %d s", pin.name, error, _TRY_AGAIN_S)
+        except Exception as error:  # whoever has the cache serves on
+            state.trouble = f"a bug in narfs: {error!r}"
+            log.exception("pin %s: a bug in narfs", pin.name)
+
+    async def _bring_all(self, pin: Pin, state: _State) -> None:
+        for _ in range(_ROUNDS):
+            state.missing = await self._pinned.incomplete(pin)
+            if not state.missing:
+                return
+            await self._bring(state.missing)
+        state.missing = await self._pinned.incomplete(pin)
+        if state.missing:
+            raise CacheUnusable(f"the cache does not keep {state.missing[0].narinfo.path.base_name}")
 
     async def _bring(self, missing: list[PinnedPath]) -> None:
         async with self._session() as session:

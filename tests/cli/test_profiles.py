@@ -19,7 +19,7 @@ from narfs.formats.profile import Place, Profile, Read
 from narfs.formats.profile_object import object_name, read_profile, write_profile
 from narfs.formats.signature import PublicKeys
 from tests.cli.program import REPOSITORY, needs_fuse
-from tests.cli.test_daemon import daemon
+from tests.cli.test_daemon import daemon, wait_for
 from tests.support.lakes import Lake
 from tests.support.sealing import add_sealed
 from tests.support.trees import File
@@ -73,6 +73,11 @@ class Far:
             before, now = now, self.asked()
         return now
 
+    def wait_until_brought(self, before: tuple[int, int]) -> int:
+        """Wait until all that is needed was sent; give the requests up to then."""
+        wait_for(lambda: self.asked()[1] - before[1] > NEEDED)
+        return self.quiet()[0]
+
     def forget(self) -> None:
         """Empty the cache, but for profiles."""
         for place in (self.program.home / "cache_home/narfs").iterdir():
@@ -116,10 +121,11 @@ def learn(far: Far, name: str = "app-1.0") -> Member:
 
 def taught(far: Far, app: Member, *options: str) -> tuple[int, float]:
     """Run with what was learned; give requests while the program ran, and its seconds."""
+    before = far.asked()
     with far.program.mounted(*far.options, *options, "--closure", app.path.path) as place:
-        before = far.quiet()
+        requests = far.wait_until_brought(before)
         took_s = read_some(far.program.at(place, app))
-        return far.asked()[0] - before[0], took_s
+        return far.asked()[0] - requests, took_s
 
 
 def test_the_next_start_comes_as_one_stream_also_when_version_and_hash_have_changed(far: Far) -> None:
@@ -209,11 +215,10 @@ def test_the_next_build_and_a_view_that_comes_back_are_taught(far: Far) -> None:
     far.forget()
     before = far.asked()
     with daemon(program, *far.options):
-        after = far.quiet()
-        assert after[1] - before[1] > NEEDED
+        requests = far.wait_until_brought(before)
         place = json.loads(program.output("view", "list", "--json"))[0]["directory"]
         read_some(program.at(Path(place), app))
-        assert far.asked()[0] - after[0] < len(READ) / 2  # with EROFS the kernel reads on behind a file, or not
+        assert far.asked()[0] - requests < len(READ) / 2  # with EROFS the kernel reads on behind a file, or not
         program.output("view", "remove", "two")
     reads = json.loads(program.output("profile", "show", "hello.drv", "--json"))["reads"]
     assert {read["file"] for read in reads if not read["unseen"]} >= {f"share/{each:02}" for each in READ}

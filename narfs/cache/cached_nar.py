@@ -171,7 +171,11 @@ class CachedNar:
         with self.pinned(start, end - start), self._ahead.comparing(unchecked):  # no await since the look at the states
             try:
                 found = await self._in_thread(chunks, partial(file.check, unchecked, self.index.digests))
-            except OSError:  # the reader will meet it, if he comes
+            except (
+                OSError,
+                MemoryError,
+                RuntimeError,
+            ):  # no thread to be had, too: the reader will meet it, if he comes
                 return False
         return found is not None and not found.bad
 

@@ -369,16 +369,16 @@ class ChunkCache:
         with self._housekeeping:
             while True:
                 await trio.sleep(_HOUSEKEEPING_EVERY_S)
-                doomed = self._means.doomed[:]
-                await trio.to_thread.run_sync(remove_files, doomed)
-                del self._means.doomed[: len(doomed)]
-                if not self._means.health.usable:
-                    continue
                 try:
+                    doomed = self._means.doomed[:]
+                    await trio.to_thread.run_sync(remove_files, doomed)
+                    del self._means.doomed[: len(doomed)]
+                    if not self._means.health.usable:
+                        continue
                     await self._record_all()
                     await self.catalog.flush()
                     await self._evictor.keep_floor()
-                except (CacheUnusable, OSError) as error:
+                except (CacheUnusable, OSError, MemoryError, RuntimeError) as error:  # the last: no thread to be had
                     _log.debug("housekeeping: %s", error)
 
     async def _record_all(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 import trio.testing
+from trio._core._thread_cache import THREAD_CACHE
 
 from narfs.cache.chunk_cache import ChunkCache
 from narfs.cache.layout import SEGMENT_BYTES
@@ -156,6 +157,38 @@ async def index_that_is_cut(disk: Path, log: Log) -> None:
     assert log.lines == []
 
 
+async def no_more_threads(disk: Path, log: Log) -> None:
+    nar = make_nar(8 * CHUNK)
+    async with opened(disk / "cache") as cache:
+        cached = await keep(cache, nar)
+        now = address_space()
+        resource.setrlimit(
+            resource.RLIMIT_AS, (now + MIB, resource.RLIM_INFINITY)
+        )  # a thread wants 8 MiB for its stack
+        THREAD_CACHE._idle_workers.clear()
+        try:
+            with must_have_no_thread():
+                await trio.to_thread.run_sync(lambda: None)
+            await trio.sleep(20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        assert await read_all(cached) == nar.data
+    assert log.lines == []
+
+
+def address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+@contextmanager
+def must_have_no_thread() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError:
+        return
+    raise AssertionError("a thread was started")
+
+
 def main() -> None:
     log = Log()
     logging.getLogger("narfs").addHandler(log)
@@ -168,6 +201,7 @@ def main() -> None:
             no_more_writes,
             no_holes,
             index_that_is_cut,
+            no_more_threads,
         )
     }
     trio.run(scene[sys.argv[1]], Path(sys.argv[2]), log, clock=trio.testing.MockClock(autojump_threshold=0.01))

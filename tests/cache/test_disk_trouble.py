@@ -64,8 +64,9 @@ def test_a_file_system_without_holes_loses_whole_nars(tmp_path: Path) -> None:
     play("no_holes", tmp_path / "disk", "mount -t ramfs none")
 
 
-def test_an_index_that_is_in_use_needs_no_disk_any_more(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.cache.scenes", "index_that_is_cut", str(tmp_path)]
+@pytest.mark.parametrize("scene", ["index_that_is_cut", "no_more_threads"])
+def test_what_would_end_a_process_does_not(tmp_path: Path, scene: str) -> None:
+    command = [sys.executable, "-m", "tests.cache.scenes", scene, str(tmp_path)]
     done = subprocess.run(command, cwd=HERE.parent.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -97,7 +97,8 @@ async def _take(means: Means, narinfo: NarInfo, place: Place) -> Sealed | None:
         except NotFound:
             return None
     else:
-        data = await place.lake.index_beginning(place.name, BEGINNING_BYTES)
+        with means.governor.asking(place.lake, 0, None):  # so the pace of the lake is known before anything is read
+            data = await place.lake.index_beginning(place.name, BEGINNING_BYTES)
     whole = len(data) < BEGINNING_BYTES
     if not whole and (missing := head_end(data) - len(data)) > 0:
         data += await place.lake.read_index(place.name, len(data), missing)

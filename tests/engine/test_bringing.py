@@ -173,7 +173,7 @@ async def test_a_cancelled_caller_leaves_what_is_under_way_and_begins_nothing_mo
             caller.cancel_scope.cancel()
         stall.released.set()
         assert await accessor.read(NarOffset(1_000_000), 1000) == member.nar[1_000_000:1_001_000]
-        assert len(server.asked("/nar/*")) == 1
+        assert len(server.asked("/nar/*")) < 10  # of 31 that all would take
         with trio.fail_after(10):
             while store.means.governor.held_bytes:  # noqa: ASYNC110 - until it is kept
                 await trio.sleep(0.01)

@@ -49,6 +49,8 @@ _PIECE_S: Final = 0.01
 _PIECE_MIN_BYTES: Final = 64 * 1024
 _PIECE_MAX_BYTES: Final = 1024 * 1024
 """What comes is in memory until it is unpacked; and larger ones cost no less (see above)."""
+_FIRST_BYTES: Final = 256 * 1024
+"""In flight when nothing is known and nobody waits: two round trips less until a way is filled."""
 _SHARE_BESIDE_READERS: Final = 0.5
 _DISTURBING_SHARE: Final = 0.08
 """Of a round trip: what one request more may add to a read is less than the 10 % that are promised."""
@@ -223,7 +225,8 @@ class Governor:
         if now >= patient_until:
             return 0
         if not self._beside_readers:
-            filled = pace.in_flight_bytes > pace.gain(now) * pace.filling_bytes
+            first_bytes = 0 if pace.known else _FIRST_BYTES
+            filled = pace.in_flight_bytes > max(first_bytes, pace.gain(now) * pace.filling_bytes)
             return patient_until - now if filled else 0
         if pace.in_flight_bytes + piece_bytes <= self._most_beside_readers(pace, now):
             next_at = way.next_at

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from benchmarks.results import Result, Run, newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from benchmarks.proxy import Link
 
 _PLACE = re.compile(r"(<!-- table (\S+) ([^:]+?)(?:: (.*?))? -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -38,13 +41,19 @@ def fill(document: Path, read: Callable[[str], Run | None] = newest) -> None:
 
 def _by_link(run: Run, measures: list[str], *, ratios: bool = False) -> list[list[str]]:
     rows = [row for row in run.rows if row.link and row.measure in measures and row.is_ratio == ratios]
-    links = sorted({row.link for row in rows if row.link}, key=lambda link: (-link.bits_per_s, link.rtt_s))
+    links = _in_order({row.link for row in rows if row.link})
     lines = [[rows[0].unit if rows and not ratios else "", *map(str, links)]]
     for measure in measures:
         for subject in dict.fromkeys(row.subject for row in rows if row.measure == measure):
             name = f"{subject}, {measure}" if len(measures) > 1 else subject
             lines.append([name, *(_cell(run.find(subject, measure, link)) for link in links)])
     return lines
+
+
+def _in_order(links: set[Link]) -> list[Link]:
+    """Put the bandwidth with most links first, each by its round trips."""
+    links_of = Counter(link.bits_per_s for link in links)
+    return sorted(links, key=lambda link: (-links_of[link.bits_per_s], -link.bits_per_s, link.rtt_s))
 
 
 def _by_subject(run: Run, measures: list[str]) -> list[list[str]]:

@@ -84,7 +84,7 @@ class Pin:
                 )
                 for path in said["paths"]
             )
-        except (ValueError, KeyError, TypeError, FormatError) as error:
+        except (ArithmeticError, FormatError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise FormatError("pin", offset=0, expected="what narfs wrote", found=repr(error)[:80]) from error
         return cls(name, paths)
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zstandard
 
 from narfs.errors import FormatError
+from narfs.formats.nar_grammar import MAX_NAR_SIZE
 from narfs.formats.quote import quote
 from narfs.offsets import BlobOffset, NarOffset, NarSpan
 
@@ -246,6 +247,8 @@ def xz_frames(tail: bytes, blob_size: int) -> FrameTable | None:
     for _, unpadded, uncompressed in zip(range(blocks), varints, varints, strict=False):
         blob += unpadded + 3 & ~3
         nar += uncompressed
+        if blob > blob_size or nar > MAX_NAR_SIZE:
+            return None
         recorder.end_frame(blob, nar)
     return recorder.finish("xz", blob_size) if blob == blob_size - 12 - index_bytes else None
 

@@ -137,8 +137,11 @@ class S3Failure:
 
 def _server(url: str) -> tuple[str | None, int | None]:
     """Give host and port in one spelling, however the URL has them."""
-    split = urlsplit(url)
-    return split.hostname, split.port or {"http": 80, "https": 443}.get(split.scheme)
+    try:
+        split = urlsplit(url)
+        return split.hostname, split.port or {"http": 80, "https": 443}.get(split.scheme)
+    except ValueError:
+        return None, None
 
 
 def _first(pattern: re.Pattern[str], text: str) -> str:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from narfs.errors import FormatError, UsageError
 from narfs.formats.compression import KNOWN, PIECE_BYTES, decoder, encoder
-from narfs.formats.frames import FRAME_MAX_BYTES, FrameRecorder, FrameTable, decode_frame
+from narfs.formats.frames import FRAME_MAX_BYTES, FrameRecorder, FrameTable, decode_frame, xz_frames
 from narfs.formats.quote import quote
 from narfs.offsets import NarOffset, NarSpan
 
@@ -411,3 +411,11 @@ def test_damaged_bytes_of_a_table_are_refused_or_still_make_sense(data: st.DataO
     frames = read.covering(NarSpan(NarOffset(0), NarOffset(read.nar_size)))
     assert sum(frame.nar_length for frame in frames) == read.nar_size
     assert all(frame.blob + frame.blob_length <= read.blob_size for frame in frames)
+
+
+def test_an_xz_index_that_counts_beyond_all_blobs_gives_no_frames() -> None:
+    endless = b"\xff" * 20 + b"\1"
+    index = b"\0\2" + endless * 4
+    index += bytes(-len(index) % 4)
+    footer = struct.pack("<II", 0, (len(index) + 4) // 4 - 1) + b"\0\0YZ"
+    assert xz_frames(index + bytes(4) + footer, 1 << 40) is None

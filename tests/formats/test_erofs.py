@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from narfs.errors import FormatError, UsageError
 from narfs.formats.erofs.directory import directory_bytes, packed_bytes
-from narfs.formats.erofs.image import FIRST_PART_BLOCK, Root, head
+from narfs.formats.erofs.image import FIRST_PART_BLOCK, Root, head, root_of
 from narfs.formats.erofs.lot import lot_blocks, lot_key
 from narfs.formats.erofs.part import Layout
 from narfs.formats.erofs.slab import ALIGN_BLOCKS, SlabMap
@@ -235,3 +235,9 @@ def test_statfs_and_modes_are_in_the_head() -> None:
     assert int.from_bytes(out[1024 + 16 : 1024 + 24], "little") == 7
     assert int.from_bytes(out[1152 + 64 : 1152 + 68], "little") == 2
     assert int.from_bytes(out[BLOCK + 4 : BLOCK + 6], "little") == stat.S_IFDIR | 0o555
+
+
+@pytest.mark.parametrize("part", [b"", bytes(31), bytes(64), b"\xff" * 32])
+def test_a_part_that_begins_with_no_inode_of_ours_is_refused(part: bytes) -> None:
+    with pytest.raises(FormatError):
+        root_of(b"a", part, FIRST_PART_BLOCK)

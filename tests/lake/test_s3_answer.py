@@ -35,3 +35,8 @@ def test_what_is_not_recognized_is_unavailable_with_its_first_line() -> None:
     assert str(meaning("Generic S3 error: a new sentence\nand more")) == "s3://lake/x: a new sentence"
     assert type(meaning("")) is Unavailable
     assert type(meaning("kind: Timeout")) is TooSlow
+
+
+def test_an_address_that_is_none_was_somebody_else_s() -> None:
+    for url in ("http://[::1/lake/x", "http://s3.test:99999/lake/x", "http://s3.test:x/lake/x"):
+        assert isinstance(meaning(answered(url, ABSENT)), Unavailable)

@@ -56,8 +56,16 @@ class Shown(NamedTuple):
     def read(cls, file: Path) -> Shown | None:
         """Read what was written; None if nothing was, or not by this version."""
         try:
-            told = json.loads(file.read_text())
+            return cls.parse(file.read_bytes())
+        except OSError:
+            return None
+
+    @classmethod
+    def parse(cls, data: bytes) -> Shown | None:
+        """Read the contents of such a file; None if they make no sense to this version."""
+        try:
+            told = json.loads(data)
             ranges = ((int(start), int(blocks), str(name), str(key)) for start, blocks, name, key in told["ranges"])
             return cls(str(told["place"]), str(told["image"]), int(told["slab"]), tuple(ranges))
-        except (OSError, ValueError, TypeError, KeyError):
+        except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError):
             return None

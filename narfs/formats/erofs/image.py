@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from narfs.errors import UsageError
+from narfs.errors import FormatError, UsageError
 from narfs.formats.erofs import ondisk
 from narfs.formats.erofs.directory import pack
 from narfs.formats.erofs.inode import data_slots, write_with_data
@@ -38,9 +38,14 @@ class Root(NamedTuple):
 
 
 def root_of(name: bytes, part: bytes | memoryview, block: int, *, shared_block: int | None = None) -> Root:
-    """Tell what a ready part at ``block`` is in the root, under ``name``; ``shared_block`` as it was made with."""
-    mode = COMPACT.unpack_from(part)[1]
-    kind = next(kind for kind, modes in _MODES.items() if mode in modes)
+    """Tell what a ready part at ``block`` is in the root, under ``name``; ``shared_block`` as it was made with.
+
+    FormatError if it begins with no inode that a store path can be.
+    """
+    mode = COMPACT.unpack_from(part)[1] if len(part) >= COMPACT.size else None
+    kind = next((kind for kind, modes in _MODES.items() if mode in modes), None)
+    if kind is None:
+        raise FormatError("part", offset=0, expected="a root that is a file, a directory or a symlink", found=f"{mode}")
     if shared_block is not None and kind is not Kind.DIRECTORY:
         block = shared_block
     return Root(name, block * SLOTS_PER_BLOCK, kind)

@@ -1,0 +1,32 @@
+"""What a daemon wrote down for the next one, and what else may be in its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from narfs.daemon.erofs.shown import Shown
+
+KNOWN = Shown("/mnt", "/images/one", 3, ((4096, 2, "name", "ff"),))
+
+
+def test_what_was_written_is_read() -> None:
+    assert (
+        Shown.parse(b'{"place": "/mnt", "image": "/images/one", "slab": 3, "ranges": [[4096, 2, "name", "ff"]]}')
+        == KNOWN
+    )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"\xff",
+        b"[" * 100_000,
+        b'{"place": "/mnt", "image": "/images/one", "slab": Infinity, "ranges": []}',
+        b'{"place": "/mnt", "image": "/images/one", "slab": 3, "ranges": [[1]]}',
+        b'{"place": "/mnt", "image": "/images/one", "slab": 3, "ranges": 7}',
+    ],
+)
+def test_what_is_not_so_is_nothing(data: bytes) -> None:
+    assert Shown.parse(data) is None

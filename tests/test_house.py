@@ -20,13 +20,14 @@ HOUSE = Path(__file__).parent.parent / "narfs"
 ROOMS_BELOW = {
     "errors": set(),
     "offsets": set(),
+    "privileges": set(),
     "formats": {"errors", "offsets"},
     "lake": {"formats", "errors", "offsets"},
     "cache": {"formats", "errors", "offsets"},
-    "engine": {"lake", "cache", "formats", "errors", "offsets"},
+    "engine": {"privileges", "lake", "cache", "formats", "errors", "offsets"},
     "publish": {"engine", "lake", "cache", "formats", "errors", "offsets"},
     "mount": {"engine", "formats", "errors", "offsets"},
-    "daemon": {"mount", "publish", "engine", "lake", "cache", "formats", "errors", "offsets"},
+    "daemon": {"privileges", "mount", "publish", "engine", "lake", "cache", "formats", "errors", "offsets"},
     "cli": {"daemon", "mount", "publish", "engine", "lake", "cache", "formats", "errors", "offsets"},
 }
 
@@ -49,7 +50,7 @@ OUTSIDE = {
     "rich": {"cli/"},
     "trio": {"lake/", "cache/", "engine/", "publish/", "mount/", "daemon/", "cli/"},
     "errno": {"mount/", "cache/", "lake/file.py", "daemon/"},
-    "ctypes": {"cache/", "daemon/"},
+    "ctypes": {"cache/", "daemon/", "privileges.py"},
     "subprocess": {"engine/", "publish/", "mount/", "daemon/", "cli/"},
     "threading": set(),
     "asyncio": set(),

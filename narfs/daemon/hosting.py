@@ -37,7 +37,7 @@ from narfs.daemon.prefetching.jobs import Jobs
 from narfs.daemon.prefetching.operations import accessors_of
 from narfs.daemon.prefetching.operations import operations as prefetch_operations
 from narfs.daemon.readiness import notify_systemd
-from narfs.daemon.serving import take_all_descriptors
+from narfs.daemon.serving import give_up_privileges, take_all_descriptors
 from narfs.daemon.session import open_household
 from narfs.daemon.views import operations as view_operations
 from narfs.daemon.views.keeper import Views
@@ -97,6 +97,9 @@ def group_of(name: str | None) -> int:
 def run(task: DaemonTask, announcer: Announcer) -> None:
     """Serve in an event loop of one's own."""
     take_all_descriptors()
+    if task.group not in (-1, *os.getgroups()) and os.geteuid() == 0:
+        os.setgroups([*os.getgroups(), task.group])  # whoever is in a group may give it the socket
+    give_up_privileges()
     event_loop.run(partial(serve, task, announcer))
 
 

@@ -42,6 +42,7 @@ from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
+from narfs.privileges import Capability, keep_only
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -97,7 +98,14 @@ _FOR_OTHERS = frozenset({"defaults", "ro", "nosuid", "nodev", "auto", "noauto", 
 def run(task: Task, announcer: Announcer) -> None:
     """Serve in an event loop of one's own."""
     take_all_descriptors()
+    give_up_privileges()
     event_loop.run(partial(serve, task, announcer))
+
+
+def give_up_privileges() -> None:
+    """Keep, of what root may do, what mounts take. For others fusermount3 does that, which is setuid."""
+    if os.geteuid() == 0:
+        keep_only(Capability.SYS_ADMIN, Capability.DAC_READ_SEARCH)
 
 
 def take_all_descriptors() -> None:

@@ -19,6 +19,7 @@ from narfs.engine.wire import HEADER, PASSED, ROOT, Order, PartOrder, Say, failu
 from narfs.errors import CacheUnusable, NarfsError
 from narfs.formats.erofs.part import Layout
 from narfs.formats.listing import Kind, NarListing
+from narfs.privileges import keep_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -181,6 +182,7 @@ def _read_message(incoming: BinaryIO) -> tuple[Say, int, bytes] | None:
 def main() -> None:
     """Serve the socket whose descriptor the command line names."""
     os.nice(_NICENESS)
+    keep_only()  # it unpacks what strangers packed, and has its descriptors and its user's files
     with socket.socket(fileno=int(sys.argv[1])) as peer:
         try:
             Worker(peer).serve()

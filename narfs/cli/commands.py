@@ -12,7 +12,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from narfs import __version__
+from narfs.daemon.log_lines import LineFormatter
 from narfs.errors import NarfsError, UsageError
+from narfs.formats.quote import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +87,9 @@ Completion: eval "$(_NARFS_COMPLETE=bash_source narfs)", or zsh_source, fish_sou
 def narfs(verbose: int, debug: bool) -> None:
     """Nix store paths as directories, read straight out of the NARs of a binary cache."""
     level = logging.DEBUG if debug or verbose > 1 else logging.INFO if verbose else logging.WARNING
-    logging.basicConfig(level=level, format="narfs: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=level, stream=sys.stderr)
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(LineFormatter("narfs: %(message)s"))
     # Libraries speak up when asked for everything; one line per request of httpx is no news before that.
     for noisy in ("httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.DEBUG if debug else logging.WARNING)
@@ -105,7 +109,7 @@ def run(command: click.Command, arguments: list[str], name: str) -> int:
         error.show()
         code = error.exit_code
     except click.ClickException as error:
-        click.echo(_in_one_line(error), err=True)
+        click.echo(one_line(_in_one_line(error)), err=True)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 130
@@ -115,7 +119,7 @@ def run(command: click.Command, arguments: list[str], name: str) -> int:
         code = 1
     except NarfsError as error:
         log.debug("where it came from:", exc_info=True)
-        click.echo(f"narfs: {error}", err=True)
+        click.echo(one_line(f"narfs: {error}"), err=True)
         code = 2 if isinstance(error, UsageError) else 1
     return code
 

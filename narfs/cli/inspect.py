@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -95,7 +96,7 @@ def info(request: ConfigRequest, path: str, closure: bool, as_json: bool) -> Non
     for name, value in facts.items():
         values = value if isinstance(value, list) else [value]
         for each in values or ["-"]:
-            click.echo(f"{name + ':':<16}{_shown(each)}")
+            print_line(os.fsencode(f"{name + ':':<16}{_shown(each)}"))
             name = ""  # noqa: PLW2901 - named once, then indented
 
 

@@ -12,6 +12,7 @@ import click
 
 from narfs.cli.options import SERVING, ConfigRequest, selection, settings
 from narfs.errors import NarfsError
+from narfs.formats.quote import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,7 +71,7 @@ def mount(  # noqa: PLR0917 - click hands over by name
     if announcer is None and not foreground:
         log_file = log_directory(os.environ) / f"mount{place.replace('/', '-')}.log"
         for warning in background.start(sys.argv[1:], log_file=log_file, environ=os.environ):
-            click.echo(f"narfs: {warning}", err=True)
+            click.echo(one_line(f"narfs: {warning}"), err=True)
         return
     from narfs.daemon import serving
 

@@ -11,6 +11,7 @@ import click
 from narfs.cli.options import ConfigRequest, settings
 from narfs.cli.output import print_json
 from narfs.cli.progress import progress_bar
+from narfs.formats.quote import one_line
 
 if TYPE_CHECKING:
     from narfs.publish.sealer import SealReport
@@ -94,7 +95,7 @@ def _print(report: SealReport, *, as_json: bool) -> None:
         if one.status == "sealed":
             click.echo(one.path)
         elif one.error is not None:
-            click.echo(f"narfs: {one.path}: {one.error}", err=True)
+            click.echo(one_line(f"narfs: {one.path}: {one.error}"), err=True)
     if not report.complete:
         counts = (f"{count} {status}" for status, count in report.summary.items() if count)
         click.echo(f"narfs: {', '.join(counts)}", err=True)

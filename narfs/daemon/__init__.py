@@ -11,6 +11,7 @@ session         lakes, cache and Store of a Config, opened and closed in order
 readiness       how a child tells its parent (or systemd) that it serves, or why it does not
 ahead           what is fetched for one View before anybody asks for it: profile, libraries, modules
 serving         one View on one mountpoint, from open lakes to clean unmount
+log_lines       the log as a terminal may have it
 background      ``narfs mount`` without -f: a detached child and the wait for it
 control         the control socket: what is said on it, and the asking side
 unix_socket     a listening socket, from the moment it answers until its owner goes

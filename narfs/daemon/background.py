@@ -13,6 +13,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+from narfs.daemon.log_lines import LineFormatter
 from narfs.daemon.readiness import READY_DEADLINE_S, Announcer, wait_ready
 from narfs.errors import Unavailable
 
@@ -42,7 +43,7 @@ def log_as_daemon(*, with_time: bool) -> None:
     root.setLevel(min(root.level, logging.INFO))
     if with_time:
         for handler in root.handlers:
-            handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
+            handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z"))
 
 
 def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str]) -> list[str]:

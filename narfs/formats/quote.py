@@ -19,9 +19,16 @@ def printable(text: str) -> str:
     return "".join(_printable(character) for character in text)
 
 
+def one_line(text: str) -> str:
+    r"""Write as ``printable`` does, but with each backslash as it is: a sentence for people, not a name."""
+    return text if text.isprintable() else "".join(map(_visible, text))
+
+
 def _printable(character: str) -> str:
-    if character == "\\":
-        return "\\\\"
+    return "\\\\" if character == "\\" else _visible(character)
+
+
+def _visible(character: str) -> str:
     if character.isprintable():
         return character
     errors = "surrogateescape" if "\udc80" <= character <= "\udcff" else "surrogatepass"

@@ -50,7 +50,7 @@ def start(arguments: Sequence[str], *, log_file: Path, environ: Mapping[str, str
     """Run ``narfs`` with ``arguments`` as a daemon; gives its warnings when it serves, raises what it failed with."""
     try:
         log_file.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        log = log_file.open("ab")
+        log = open(log_file, "ab", opener=lambda path, flags: os.open(path, flags, 0o600))  # noqa: SIM115
     except OSError as error:
         raise Unavailable(
             f"{log_file}: cannot be written: {error.strerror}; use --foreground or another user"

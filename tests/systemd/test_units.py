@@ -125,6 +125,12 @@ def wait_for(met: Callable[[], bool]) -> None:
         select.select([], [], [], 0.1)
 
 
+def wait_for_another(machine: Machine, main: str) -> None:
+    """Wait until another process than ``main`` serves."""
+    wait_for(lambda: machine.property("narfs", "MainPID") not in {main, "0"})
+    wait_for(lambda: machine.property("narfs", "ActiveState") == "active")
+
+
 def motto(machine: Machine, place: str, member: Member) -> str:
     return machine.start("cat", f"{place}/{member.path.base_name}/motto").stdout
 
@@ -255,7 +261,7 @@ def test_who_reads_notices_nothing_when_the_daemon_is_replaced(
         served.run("systemctl", "restart", "narfs")
     else:
         served.run("sh", "-c", f"kill -KILL {main}")
-    wait_for(lambda: served.property("narfs", "MainPID") not in {main, "0"})
+    wait_for_another(served, main)
     assert reader.poll() is None, "it read too fast to prove anything"
     assert motto(served, through, member) == "be lazy\n"
     assert reader.communicate(timeout=PATIENCE_S) == (f"{hashlib.sha256(NOISE).hexdigest()}\n", "")
@@ -270,6 +276,49 @@ def test_who_reads_notices_nothing_when_the_daemon_is_replaced(
     served.run("systemctl", "stop", "narfs")
     assert served.mounts() == []
     served.run("systemctl", "start", "narfs")
+
+
+_RANDOM_READER = """
+import hashlib, json, os, random, sys, time
+file, model, until, chance, done, wrong, longest = sys.argv[1], sys.argv[2], sys.argv[3], random.Random(os.getpid()), 0, 0, 0.0
+fd, expected = os.open(file, os.O_RDONLY), os.open(model, os.O_RDONLY)
+while not os.path.exists(until):
+    at, begun = chance.randrange(0, 32 << 20, 4096), time.monotonic()
+    found = os.pread(fd, 65536, at)
+    longest, done = max(longest, time.monotonic() - begun), done + 1
+    wrong += found != os.pread(expected, 65536, at)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+print(json.dumps({"done": done, "wrong": wrong, "longest_s": round(longest, 2)}), flush=True)
+"""
+
+
+@pytest.mark.usefixtures("erofs")
+@pytest.mark.faults(in_ci=False)
+def test_a_hundred_daemons_one_after_the_other_lose_no_read_and_no_mount(
+    served: Machine, member: Member, large: Member
+) -> None:
+    paths = ("--path", member.path.path, "--path", large.path.path)
+    served.run("narfs", "view", "create", "one", *paths, "--at", "/srv/one", "--frontend", "erofs")
+    mounts = set(served.mounts())
+    served.path("/srv/model").write_bytes(NOISE)
+    served.path("/srv/enough").unlink(missing_ok=True)
+    file = f"/srv/one/{large.path.base_name}"
+    readers = [served.begin(sys.executable, "-c", _RANDOM_READER, file, "/srv/model", "/srv/enough") for _ in range(3)]
+    for number in range(100):
+        main = served.property("narfs", "MainPID")
+        served.run("systemctl", "reset-failed", "narfs")  # or it would be too many in too short a time
+        if number % 2:
+            served.run("systemctl", "restart", "narfs")
+        else:
+            served.run("sh", "-c", f"kill -KILL {main}")
+        wait_for_another(served, main)
+        assert set(served.mounts()) == mounts
+    served.path("/srv/enough").touch()
+    answers = [json.loads(reader.communicate(timeout=PATIENCE_S)[0]) for reader in readers]
+    print(json.dumps(answers))  # noqa: T201 - for docs/reliability.md
+    assert [answer["wrong"] for answer in answers] == [0, 0, 0]
+    assert all(reader.returncode == 0 for reader in readers)
+    served.run("narfs", "view", "remove", "one")
 
 
 def test_a_wrong_configuration_is_not_tried_again(machine: Machine) -> None:

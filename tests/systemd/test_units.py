@@ -280,7 +280,8 @@ def test_who_reads_notices_nothing_when_the_daemon_is_replaced(
 
 _RANDOM_READER = """
 import hashlib, json, os, random, sys, time
-file, model, until, chance, done, wrong, longest = sys.argv[1], sys.argv[2], sys.argv[3], random.Random(os.getpid()), 0, 0, 0.0
+(_, file, model, until), chance = sys.argv, random.Random(os.getpid())
+done, wrong, longest = 0, 0, 0.0
 fd, expected = os.open(file, os.O_RDONLY), os.open(model, os.O_RDONLY)
 while not os.path.exists(until):
     at, begun = chance.randrange(0, 32 << 20, 4096), time.monotonic()

@@ -16,6 +16,7 @@ from narfs.engine.ahead.bringing import Allowance
 from narfs.engine.ahead.mentions import Mentions
 from narfs.engine.ahead.quietly import quietly
 from narfs.engine.ahead.sight import Sight
+from narfs.errors import Closing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -57,12 +58,15 @@ class Ahead:
             self._learner.goes_on = True
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Start what somebody wants to be done for the View; it ends with it, and the View pays."""
-        self._begin.send_nowait(work)
+        """Start what somebody wants to be done for the View; it ends with it, and the View pays. Closing: it has ended."""
+        try:
+            self._begin.send_nowait(work)
+        except trio.BrokenResourceError:
+            raise Closing("the view has ended") from None
 
     async def run(self) -> None:
         """Bring what is going to be read, as far as that is known, and do what was started; ends by cancellation."""
-        async with trio.open_nursery() as nursery:
+        async with self._begun, trio.open_nursery() as nursery:
             nursery.start_soon(self._bring)
             async for work in self._begun:
                 nursery.start_soon(work)

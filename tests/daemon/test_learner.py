@@ -6,12 +6,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from narfs.cache.profiles import Profiles
+from narfs.daemon.ahead import Ahead, running
 from narfs.daemon.profiles.learner import learner_of
 from narfs.daemon.selection import PathName, Selection
 from narfs.engine.ahead.bringing import Allowance
-from narfs.errors import UsageError
+from narfs.errors import Closing, UsageError
 from narfs.formats.profile import Place
 from narfs.formats.profile_object import read_profile
 from narfs.mount.inodes import Inodes
@@ -141,3 +143,23 @@ async def test_it_judges_by_each_read_once(place: Daemon) -> None:
             read(scene, path, b"bin", b"sh", start=start)
             blocks.append([block for _, _, block, _ in learner._new_reads()])
     assert blocks == [[0], [], [1]]
+
+
+async def test_a_view_that_has_ended_takes_no_more_work(place: Daemon) -> None:
+    path = place.lake.add("bash-5.2", TREE).path
+    done = trio.Event()
+
+    async def work() -> None:
+        done.set()
+
+    async with place.session(place.common) as session:
+        members = await session.members(selected(path))
+        accessors = await session.accessors(members)
+        scene = Scene(View.of(accessors, inodes=Inodes()))
+        ahead = Ahead(session, place.common, scene, accessors, members)
+        ahead.start(work)  # before it runs: it waits
+        async with running(ahead):
+            with trio.fail_after(5):
+                await done.wait()
+        with pytest.raises(Closing, match="the view has ended"):
+            ahead.start(work)

@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 class Fake:
     """As much of an accessor as a job asks before it brings something."""
 
-    def __init__(self, key: bytes, nar_size: int, *, stalls: bool = False) -> None:
+    def __init__(self, key: bytes, nar_size: int, *, stalls: bool = False, raises: Exception | None = None) -> None:
         self.key = key
         self.nar_size = nar_size
         self.pass_bytes = nar_size // 2
         self.stalls = stalls
+        self.raises = raises
 
     async def missing_bytes(self) -> int:
         if self.stalls:
             await trio.sleep_forever()
+        if self.raises is not None:
+            raise self.raises
         return self.nar_size
 
 
@@ -68,3 +71,13 @@ async def test_jobs_of_long_ago_are_forgotten(tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="prefetch 1"):
             jobs.facts(begun[0].id)
         assert jobs.facts(begun[-1].id).paths == 0
+
+
+async def test_a_bug_in_a_job_is_told_and_ends_nothing_else(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async with opened(tmp_path) as cache:
+        jobs = Jobs(cache)
+        async with trio.open_nursery() as daemon:
+            begun = jobs.begin(paths(Fake(b"a", MIB, raises=ZeroDivisionError("a bug"))), None, daemon.start_soon)
+        facts = jobs.facts(begun.id)
+        assert (facts.done, facts.stopped_by) == (True, "failures")
+        assert any(record.exc_info is not None for record in caplog.records)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from narfs.engine.ahead.bringing import Allowance, Want, bring
+from narfs.engine.ahead.quietly import quietly
 from narfs.errors import NarfsError, NotFound
 from narfs.offsets import NarOffset, NarSpan
 
@@ -79,6 +81,9 @@ class Job:
             brought = await bring(wants, self._allowance)
             self._requests, self._failed = brought.requests, brought.failed
             self._stopped_by = brought.stopped_by or (None if all_fit else "cache")
+        except Exception:
+            self._stopped_by = "failures"
+            raise
         finally:
             self._done = True
 
@@ -112,12 +117,13 @@ class Jobs:
         self._begun = 0
 
     def begin(self, accessors: Sequence[NarAccessor], most_bytes: int | None, start: Start) -> JobFacts:
-        """Begin one."""
+        """Begin one; Closing if whom it is for has just gone. No bug in it is anybody's trouble but its own."""
         self._begun += 1
-        job = self._jobs[self._begun] = Job(self._begun, self._cache, accessors, Allowance(most_bytes))
+        job = Job(self._begun, self._cache, accessors, Allowance(most_bytes))
+        start(partial(quietly, job.run))
+        self._jobs[job.number] = job
         while len(self._jobs) > _REMEMBERED:
             self._jobs.popitem(last=False)
-        start(job.run)
         return job.facts()
 
     def facts(self, number: int) -> JobFacts:

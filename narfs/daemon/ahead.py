@@ -58,7 +58,7 @@ class Ahead:
             self._learner.goes_on = True
 
     def start(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Start what somebody wants to be done for the View; it ends with it, and the View pays. Closing: it has ended."""
+        """Start what somebody wants to be done for the View; it ends with it, which pays. Closing: it has ended."""
         try:
             self._begin.send_nowait(work)
         except trio.BrokenResourceError:

@@ -19,6 +19,8 @@ MOST_STORE_FILES: Final = 64
 """Of one text; wrappers name a handful."""
 MOST_IMPORTS: Final = 512
 """Of one module; large ones have 50."""
+MOST_NAMES: Final = 256
+"""In one statement."""
 
 _STORE_FILE: Final = re.compile(rb"/nix/store/[0-9a-z]{32}-[0-9A-Za-z+\-._?=]{1,211}/[0-9A-Za-z+\-._?=/@~%,]{1,4000}")
 
@@ -111,7 +113,8 @@ def _is_run(text: bytes, at: int) -> bool:
 
 
 def _imports(module: bytes | None, text: bytes, *, sure: bool) -> Iterator[Import]:
-    words = [name[1] for part in text.lstrip(b"(").split(b",") if (name := _NAME.match(part)) is not None]
+    parts = text.lstrip(b"(").split(b",", MOST_NAMES)[:MOST_NAMES]
+    words = [name[1] for part in parts if (name := _NAME.match(part)) is not None]
     if module is None:
         yield from (Import(0, tuple(word.split(b".")), (), sure) for word in words)
         return

@@ -10,7 +10,9 @@ import pytest
 import trio
 
 from narfs.engine.ahead.bringing import Allowance
+from narfs.engine.ahead.libraries import Libraries
 from narfs.engine.ahead.mentions import Mentions
+from narfs.engine.ahead.modules import Modules
 from narfs.engine.ahead.sight import Place, Sight
 from narfs.errors import Unavailable
 from narfs.formats.listing import Kind
@@ -267,6 +269,59 @@ async def test_what_cannot_be_had_stops_nothing_else(house: House, server: Serve
         await watched.comes(top, b"libb.so")
         server.behave()
         await watched.read(other, b"liba.so")
+
+
+class Turns:
+    """Counts the turns that others get meanwhile."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    async def take(self) -> None:
+        while True:
+            self.count += 1
+            await trio.lowlevel.checkpoint()
+
+
+async def test_others_get_their_turn_while_hostile_files_are_followed(
+    house: House, watching: Watching, nursery: trio.Nursery
+) -> None:
+    names = [b"a%d" % number for number in range(100)]
+    tree: Tree = {b"around": Symlink(b"around"), b"p": {name + b".py": File(b"") for name in names}, b"m.py": File(b"")}
+    top = add_sealed(house.lake, "top", tree, KEY)
+    turns = Turns()
+    async with watching(top) as watched:
+        root, module = await watched.place(top, b""), await watched.place(top, b"m.py")
+        nursery.start_soon(turns.take)
+        await trio.lowlevel.checkpoint()
+        before = turns.count
+        assert await watched.sight.file(b"around", root) is None
+        assert turns.count - before >= 4
+        allowance = Allowance(0)
+        modules = Modules(Libraries(watched.sight, allowance, nursery.start_soon), allowance, nursery.start_soon)
+        before = turns.count
+        await modules.follow(
+            module, b"".join(b"from p import %b\n" % b", ".join(names[number:]) for number in range(20))
+        )
+        assert turns.count - before >= 8
+    nursery.cancel_scope.cancel()
+
+
+async def test_of_the_forms_of_a_module_a_few_are_looked_at(house: House, watching: Watching) -> None:
+    forms = [b"a.%03d" % number for number in range(100)]
+    tree: Tree = dict.fromkeys([*forms, b"a.so", b"b.cpython-311.so", b"b.py"], File(b"x"))
+    top = add_sealed(house.lake, "top", tree, KEY)
+    async with watching(top) as watched:
+        allowance = Allowance(0)
+        found: list[bytes] = []
+
+        def start(_: object, place: Place) -> None:
+            found.append(place.listing.name(place.node))
+
+        modules = Modules(Libraries(watched.sight, allowance, start), allowance, start)
+        module = await watched.place(top, b"b.py")
+        await modules.follow(module, b"import a, b\n")
+        assert found == [b"b.cpython-311.so"]
 
 
 @pytest.mark.parametrize(

@@ -170,3 +170,10 @@ def test_in_an_open_directory_what_passed_is_known_and_what_comes_is_pending() -
     assert mirror.child(2, b"w") is None
     assert mirror.child(2, b"y") is PENDING
     assert mirror.children(2) is PENDING
+
+
+def test_nodes_are_found_by_name_and_of_very_many_the_first() -> None:
+    few = listing_of({b"ab": {b"a": File(), b"b": Symlink(b"a")}, b"c": {b"a": File()}})
+    assert [few.path_of(node) for node in few.named(b"a")] == [b"ab/a", b"c/a"]
+    many = listing_of({b"%03d" % number: {b"a": File()} for number in range(100)})
+    assert [many.path_of(node) for node in many.named(b"a")] == [b"%03d/a" % number for number in range(64)]

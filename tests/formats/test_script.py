@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from narfs.formats.script import MOST_IMPORTS, Import, interpreter, python_imports, store_files
+from narfs.formats.script import MOST_IMPORTS, MOST_NAMES, Import, interpreter, python_imports, store_files
 
 HASH = b"0123456789abcdfghijklmnpqrsvwxyz"
 
@@ -100,3 +100,9 @@ def test_any_bytes_are_read_without_an_error(data: bytes) -> None:
     assert len(python_imports(data)) <= MOST_IMPORTS + 1000
     assert len(store_files(data)) <= 64
     interpreter(data)
+
+
+def test_of_a_statement_with_very_many_names_the_first_are_read() -> None:
+    names = [b"n%d" % number for number in range(500)]
+    (found,) = python_imports(b"from a import " + b", ".join(names))
+    assert list(found.names) == names[:MOST_NAMES]

@@ -103,7 +103,7 @@ class Mentions:
                 if (found := await self._sight.file(path)) is not None and found.described.executable:
                     libraries.bring_soon(found)
         if _is_python(file, words) and file.described.size <= SOURCE_BYTES:
-            modules.follow(file, beginning)
+            await modules.follow(file, beginning)
 
 
 def _is_python(file: Place, words: tuple[bytes, ...]) -> bool:

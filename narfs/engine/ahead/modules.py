@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from narfs.engine.ahead.bringing import Want, bring
 from narfs.formats.listing import Kind
 from narfs.formats.script import python_imports
@@ -27,6 +29,10 @@ _MOST_MODULES: Final = 4096
 """Of one View."""
 _MOST_REMEMBERED: Final = 1 << 14
 """Imports that were looked for."""
+_AT_ONCE: Final = 128
+"""Names that are looked for before others get their turn: 3 ms."""
+_MOST_FORMS: Final = 16
+"""Files of one module that are looked at: for each Python that can load it, maybe."""
 _MOST_ROOTS: Final = 16
 """Directories in which packages were seen."""
 _INIT: Final = b"__init__.py"
@@ -46,17 +52,22 @@ class Modules:
         self._start = start
         self._met: set[tuple[bytes, int]] = set()
         self._roots: dict[tuple[bytes, int], Place] = {}
-        self._looked_for: set[tuple[tuple[bytes, ...], tuple[bytes, ...]]] = set()
-        """In all roots: most modules import the same few."""
+        self._looked_for: set[int] = set()
+        """In all roots, by hash, for names may be long: most modules import the same few."""
 
-    def follow(self, module: Place, source: bytes) -> None:
+    async def follow(self, module: Place, source: bytes) -> None:
         """Bring what a module imports that was just read; not again what was brought before."""
         self._meet(module)
         self._note_root(module.parent)
-        self._bring_imports(module, python_imports(source))
+        await self._bring_imports(module, python_imports(source))
 
-    def _bring_imports(self, module: Place, imports: Iterable[Import]) -> None:
+    async def _bring_imports(self, module: Place, imports: Iterable[Import]) -> None:
+        names = 0
         for imported in imports:
+            names += 1 + len(imported.names)
+            if names > _AT_ONCE:
+                names = 0
+                await trio.lowlevel.checkpoint()
             for found in self._find(imported, module.parent):
                 if self._meet(found):
                     self._start(self._bring, found)
@@ -73,7 +84,7 @@ class Modules:
         if brought.stopped_by is None and not brought.failed:
             source = await module.accessor.look(span.start, span.length)
             # The others when the module is really read: what a program may do without, it mostly does without.
-            self._bring_imports(module, (each for each in python_imports(source) if each.sure))
+            await self._bring_imports(module, (each for each in python_imports(source) if each.sure))
 
     def _meet(self, module: Place) -> bool:
         key = module.accessor.key, module.node
@@ -97,7 +108,7 @@ class Modules:
     def _find(self, imported: Import, folder: Place) -> Iterator[Place]:
         """Give the files that are read for an import: of packages on the way, of the module, of modules in it."""
         if not imported.level:
-            key = imported.module, imported.names
+            key = hash((imported.module, imported.names))
             if imported.module[0] in _LOADED_BEFORE or key in self._looked_for:
                 return
             if len(self._looked_for) >= _MOST_REMEMBERED:
@@ -133,12 +144,14 @@ def _module(package: Place, names: Sequence[bytes]) -> tuple[list[Place], Place 
 
 def _extension(package: Place, name: bytes) -> Place | None:
     """Find ``name.so``, or ``name.cpython-311-x86_64-linux-gnu.so``."""
-    listing, children = package.listing, package.listing.children(package.node)
-    place = listing.position(package.node, name + b".")
-    while place < len(children) and (found := listing.name(children[place])).startswith(name + b"."):
+    listing = package.listing
+    first = listing.position(package.node, name + b".")
+    for child in listing.children(package.node)[first : first + _MOST_FORMS]:
+        found = listing.name(child)
+        if not found.startswith(name + b"."):
+            return None
         if found.endswith(b".so"):
-            return package._replace(node=children[place])
-        place += 1
+            return package._replace(node=child)
     return None
 
 

@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 _STORE: Final = STORE_DIR.encode() + b"/"
 _STEPS_MAX: Final = 256
 """Names and symlinks on one way; symlinks may lead in circles."""
+_STEPS_AT_ONCE: Final = 32
+"""Before others get their turn; hardly a path is so long."""
 
 _SEARCHES_MAX: Final = 1024
 """Names that are searched for in one View."""
 _SEARCHED_BYTES: Final = 1 << 20
 """Names of one NAR that are searched for one of a library: 30 000 entries, 1 ms."""
+_SEARCHED_AT_LEAST: Final = _SEARCHED_BYTES // 16
+"""What a search of one NAR counts as."""
 
 
 class Place(NamedTuple):
@@ -105,9 +109,11 @@ class Sight:
 
     async def _walk(self, path: bytes, start: Place | None) -> Place | None:
         here, todo = _begin(path, start)
-        for _ in range(_STEPS_MAX):
+        for step in range(1, _STEPS_MAX + 1):
             if not todo:
                 return here
+            if step % _STEPS_AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
             name = todo.pop()
             if name in (b"", b"."):
                 continue
@@ -130,7 +136,7 @@ class Sight:
             listing = accessor.listing
             if listing is None or listing.names_bytes > _SEARCHED_BYTES:
                 continue
-            searched += listing.names_bytes
+            searched += max(listing.names_bytes, _SEARCHED_AT_LEAST)
             if searched > _SEARCHED_BYTES:
                 await trio.lowlevel.checkpoint()
                 searched = 0

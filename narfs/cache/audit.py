@@ -14,13 +14,12 @@ What a kill left is dropped too and told, though nobody would ever have read it.
 
 from __future__ import annotations
 
-import errno
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, TypeVarTuple
 
 import trio
 
-from narfs.cache.disk import remove_tree
+from narfs.cache.disk import OURS, remove_tree
 from narfs.cache.nar_file import load, remove
 from narfs.cache.places import SUFFIXES, is_folder, is_name
 from narfs.errors import CacheUnusable, FormatError
@@ -44,8 +43,6 @@ _WINDOW_BYTES: Final = 4 * 1024 * 1024
 
 _DONE: Final = -1
 _FOREIGN: Final = "nothing that narfs made"
-_OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-"""Failures that say nothing about the file."""
 
 
 class Cursor(NamedTuple):
@@ -109,7 +106,11 @@ class Audit:
         places = self._means.places
         if (wrong := await self._cache.catalog.check()) is not None:
             findings.dropped.append(Flaw(places.catalog.name, wrong))
-        for path, why in await self._blocking(lambda: list(self._means.pins.drop_damaged())):
+        try:
+            damaged = await self._blocking(lambda: list(self._means.pins.drop_damaged()))
+        except OSError as error:
+            raise CacheUnusable(f"cache {places.directory}: {error}") from error
+        for path, why in damaged:
             findings.dropped.append(Flaw(str(path.relative_to(places.directory)), why))
         around, among = await self._blocking(_strays, places)
         findings.left += [Flaw(path.name, _FOREIGN) for path in around]
@@ -136,7 +137,7 @@ class Audit:
             try:
                 loaded = await self._blocking(load, means.places, key, None)
             except (FormatError, OSError) as error:
-                if isinstance(error, OSError) and error.errno in _OURS:
+                if isinstance(error, OSError) and error.errno in OURS:
                     raise CacheUnusable(f"cache {means.places.directory}: {error}") from error
                 loaded, why = None, str(error)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 from typing import TYPE_CHECKING, Final
@@ -11,6 +12,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
+
+OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Failures that say nothing about the file."""
 
 _FALLOC_FL_KEEP_SIZE: Final = 1
 _FALLOC_FL_PUNCH_HOLE: Final = 2

@@ -49,7 +49,8 @@ class Pinned:
 
     async def let_go(self, name: str) -> None:
         """Let a closure be evicted again."""
-        await trio.to_thread.run_sync(self.pins.remove, name)
+        self.pins.remove(name)
+        await trio.to_thread.run_sync(self.pins.erase, name)
 
     async def incomplete(self, pin: Pin) -> list[PinnedPath]:
         """Give the paths of a pin of whose NARs something is missing."""

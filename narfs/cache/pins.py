@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from narfs.cache.disk import remove_files, replace_file
+from narfs.cache.disk import OURS, remove_files, replace_file
 from narfs.cache.key import key_of
 from narfs.errors import FormatError
 from narfs.formats.narinfo import NarInfo
@@ -148,20 +148,25 @@ class Pins:
         self._pins[pin.name] = pin
         self._add_up()
 
-    def remove(self, name: str) -> bool:
-        """End one, on the disk too; say whether there was one. Blocks, hardly."""
-        if self._pins.pop(name, None) is None:
-            return False
+    def remove(self, name: str) -> None:
+        """Let one be evicted; ``erase`` it then."""
+        self._pins.pop(name, None)
         self._add_up()
+
+    def erase(self, name: str) -> None:
+        """Remove one from the disk. Blocks, hardly."""
         remove_files([self._file(name)])
-        return True
 
     def drop_damaged(self) -> Iterable[tuple[Path, str]]:
         """Remove files that are no pins; give each and why. Blocks; OSError."""
         for file in sorted(self._places.pins.iterdir()):
             try:
                 Pin.from_bytes(file.name, file.read_bytes())
+            except FileNotFoundError:
+                continue  # unpinned meanwhile
             except (FormatError, OSError) as error:
+                if isinstance(error, OSError) and error.errno in OURS:
+                    raise
                 remove_files([file])
                 yield file, str(error)
 

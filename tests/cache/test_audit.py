@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import pathlib
 import shutil
 import sqlite3
 import time
@@ -15,6 +18,8 @@ import trio.testing
 from narfs.cache.audit import Cursor, Findings
 from narfs.cache.budget import INDEX
 from narfs.cache.layout import HEADER_BYTES
+from narfs.cache.pins import Pin
+from narfs.errors import CacheUnusable
 from narfs.formats import base32
 from narfs.formats.erofs.lot import Lot
 from narfs.offsets import NarOffset
@@ -324,3 +329,31 @@ async def test_an_audit_beside_readers_writers_and_evictions_drops_nothing(tmp_p
             found = await audited(cache, 0.01)
             assert found.dropped == []
             assert cache.statistics().bad_chunks == 0
+
+
+async def test_a_pin_that_cannot_be_looked_at_for_want_of_descriptors_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path) as cache:
+        await cache.pinned.keep(Pin("one", ()))
+
+        def refuse(_: Path) -> bytes:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+        with monkeypatch.context() as poor:
+            poor.setattr(pathlib.Path, "read_bytes", refuse)
+            with pytest.raises(CacheUnusable, match="open files"):
+                await cache.audit().step(None, 1)
+        assert [file.name for file in (tmp_path / "pins").iterdir()] == ["one.json"]
+
+
+async def test_a_pin_that_ends_during_an_audit_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(tmp_path) as cache:
+        await cache.pinned.keep(Pin("one", ()))
+
+        def gone(path: Path) -> bytes:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+        monkeypatch.setattr(pathlib.Path, "read_bytes", gone)
+        findings, _ = await cache.audit().step(None, 1)
+        assert findings.dropped == []

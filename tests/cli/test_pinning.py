@@ -149,6 +149,14 @@ def test_a_pin_that_cannot_be_fetched_says_why(program: Program) -> None:
     assert pins(program) == {program.tool.path.base_name: False}
 
 
+def test_a_pin_of_a_sealed_path_that_cannot_be_fetched_says_why(program: Program) -> None:
+    member = add_sealed(program.lake, "sealed", {b"x": File(b"x" * 100_000)}, program.lake.secret_key)
+    program.lake.blob_file(member).unlink()
+    (pin,) = told(program, "pin", *program.stores, *program.index_keys, member.path.path, code=1)
+    assert not pin["complete"]
+    assert "but not its NAR" in pin["trouble"]
+
+
 def test_a_damaged_pin_is_told_of_and_dropped_by_verify(program: Program) -> None:
     told(program, "pin", *program.stores, program.tool.path.path)
     (file,) = (program.home / "cache_home").rglob("pins/*.json")

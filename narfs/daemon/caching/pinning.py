@@ -123,7 +123,8 @@ class Pinning:
                         await self._changed.wait()
 
     async def _complete(self, pin: Pin) -> None:
-        state = self._states.setdefault(pin.name, _State())
+        if (state := self._states.get(pin.name)) is None:
+            return  # unpinned meanwhile
         before, state.trouble = state.trouble, None
         try:
             await self._bring_all(pin, state)
@@ -136,24 +137,23 @@ class Pinning:
             log.exception("pin %s: a bug in narfs", pin.name)
 
     async def _bring_all(self, pin: Pin, state: _State) -> None:
+        trouble: NarfsError | None = None
         for _ in range(_ROUNDS):
             state.missing = await self._pinned.incomplete(pin)
             if not state.missing:
                 return
-            await self._bring(state.missing)
+            trouble = await self._bring(state.missing)
         state.missing = await self._pinned.incomplete(pin)
         if state.missing:
-            raise CacheUnusable(f"the cache does not keep {state.missing[0].narinfo.path.base_name}")
+            raise trouble or CacheUnusable(f"the cache does not keep {state.missing[0].narinfo.path.base_name}")
 
-    async def _bring(self, missing: list[PinnedPath]) -> None:
+    async def _bring(self, missing: list[PinnedPath]) -> NarfsError | None:
+        """Bring what is missing, and say what some of it failed with."""
         async with self._session() as session:
             store = session.store
             accessors = await store.accessors([await store.describe(path.narinfo.path) for path in missing])
             whole = [Want(each, NarSpan(NarOffset(0), NarOffset(each.nar_size))) for each in accessors]
-            brought = await bring(whole, Allowance())
-            if brought.failed:
-                for accessor in accessors:
-                    await accessor.settle()  # raises what failed
+            return (await bring(whole, Allowance())).trouble
 
     def _facts(self, pin: Pin) -> PinFacts:
         state = self._states.get(pin.name, _State())

@@ -72,6 +72,8 @@ class Brought:
     failed: int = 0
     stopped_by: Literal["allowance", "quota", "cache", "failures"] | None = None
     """What ended it before everything was here."""
+    trouble: NarfsError | None = None
+    """What the last one failed with."""
 
 
 async def bring(wants: Iterable[Want], allowance: Allowance, *, at_once: bool = False) -> Brought:
@@ -155,6 +157,7 @@ class _Bringing:
     def _note_failure(self, error: NarfsError) -> None:
         _log.debug("not fetched ahead: %s", error)
         self.brought.failed += 1
+        self.brought.trouble = error
         self._failed_in_a_row += 1
         if isinstance(error, OverQuota):
             self.brought.stopped_by = "quota"

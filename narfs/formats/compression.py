@@ -2,6 +2,7 @@
 
 Rule 1. A piece of output is at most PIECE_BYTES, and pieces in all at most nar_size, whatever the input: the decoder
         makes one piece, hands it out, and only then makes the next.
+        A blob of more than twice nar_size, and some, is refused too: empty frames cost 5 µs each, and have no end.
 Rule 2. Whatever is wrong with the bytes is a FormatError: damage, truncation, anything behind the end, too much output.
 Rule 3. Streams may be chained wherever Nix accepts it: frames of zstd (skippable ones too) and lz4, streams of xz and
         bzip2, members of gzip. Only brotli has no way to.
@@ -46,6 +47,9 @@ PIECE_BYTES = 1 << 20
 ZSTD_LEVEL = 9
 """Higher levels gain little on NARs of binaries and cost several times the CPU."""
 
+_SPARE_BYTES = 1 << 20
+"""What a blob may have beyond twice its NAR. Nothing compresses to so much; empty frames and padding do."""
+
 _STEP_BYTES = 128 * 1024
 """Input given at once to libraries that copy what they could not use: bounds the copying when streams are tiny."""
 
@@ -64,6 +68,8 @@ class Decoder(ABC):
 
         Exhaust the iterator before the next call. Raises FormatError, after which the decoder is of no more use.
         """
+        if self.fed_bytes + len(data) > 2 * self.nar_size + _SPARE_BYTES:
+            raise self._error(f"a blob of a NAR of {self.nar_size} bytes", "one of more than twice that")
         try:
             for piece in self._decode(memoryview(data)):
                 self.nar_bytes += len(piece)

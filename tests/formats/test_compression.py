@@ -24,6 +24,7 @@ from narfs.formats.compression import KNOWN, PIECE_BYTES, decoder, encoder
 from narfs.formats.frames import FRAME_MAX_BYTES, FrameRecorder, FrameTable, decode_frame, xz_frames
 from narfs.formats.quote import quote
 from narfs.offsets import NarOffset, NarSpan
+from tests.support.packing import pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -419,3 +420,13 @@ def test_an_xz_index_that_counts_beyond_all_blobs_gives_no_frames() -> None:
     index += bytes(-len(index) % 4)
     footer = struct.pack("<II", 0, (len(index) + 4) // 4 - 1) + b"\0\0YZ"
     assert xz_frames(index + bytes(4) + footer, 1 << 40) is None
+
+
+@pytest.mark.parametrize("compression", ["zstd", "xz", "gzip", "bzip2", "lz4"])
+def test_empty_frames_without_end_are_refused_at_twice_the_nar(compression: str) -> None:
+    decoding = decoder(compression, nar_size=1000)
+    many = pack(b"", compression) * 1000
+    with pytest.raises(FormatError, match="more than twice"):  # noqa: PT012 - what came before it counts
+        while decoding.fed_bytes < 3 << 20:
+            for piece in decoding.feed(many):
+                assert not piece

@@ -110,5 +110,7 @@ async def _receive(stream: trio.SocketStream, connection: ServerConnection) -> R
             if not part:
                 return None
             connection.feed(part)
+        if greeting := connection.take_output():  # of a client that asked before it was answered
+            await stream.send_all(greeting)
         return request
     raise trio.TooSlowError

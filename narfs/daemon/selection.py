@@ -59,7 +59,13 @@ def _inside(below: str, text: str) -> str:
 
 def _resolved(text: str) -> str:
     """Replace symlinks by what they say until the path lies in the store, whether that exists or not."""
-    path = os.path.abspath(text)  # noqa: PTH100 - textual, unlike Path.resolve
+    try:
+        return _followed(os.path.abspath(text))  # noqa: PTH100 - textual, unlike Path.resolve
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UsageError(f"{text}: neither a store path, its hash, nor a symlink into {STORE_DIR}") from error
+
+
+def _followed(path: str) -> str:
     for _ in range(_LINKS_MAX):
         if path.startswith(f"{STORE_DIR}/"):
             return path
@@ -71,7 +77,7 @@ def _resolved(text: str) -> str:
                 break
         else:
             break
-    raise UsageError(f"{text}: neither a store path, its hash, nor a symlink into {STORE_DIR}")
+    raise ValueError("ends outside of the store")
 
 
 @dataclass(frozen=True, slots=True)

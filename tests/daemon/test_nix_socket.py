@@ -260,3 +260,11 @@ async def test_sockets_whose_names_differ_behind_the_last_dot_are_made_at_once(t
                 starting.start_soon(nursery.start, serve, number)
         assert len(os.listdir(tmp_path)) == 8  # noqa: PTH208
         nursery.cancel_scope.cancel()
+
+
+async def test_who_asks_before_he_was_greeted_is_greeted_first(tmp_path: Path) -> None:
+    place = tmp_path / "s"
+    question = integer(Operation.IS_VALID_PATH) + name("other")
+    async with serving_nix(place, KNOWN, shared=False), Client.connected(place, GREETING + question) as client:
+        told = await client.receive(WELCOME_BYTES + 16)
+    assert told[-16:] == integer(LAST) + integer(0)

@@ -68,3 +68,9 @@ def test_a_list_has_comments_and_closes_the_view_even_when_empty() -> None:
     assert selection.paths == (PathName(HASH, PATH),) * 2
     assert selection.closures == (PathName(HASH),)
     assert Selection.of(lists=[""]).closed
+
+
+@pytest.mark.parametrize("text", ["x" * 300, f"a/{'x' * 300}", "a\0b", "\ud800", "/" + "x/" * 3000])
+def test_what_no_file_can_be_called_is_no_path(text: str) -> None:
+    with pytest.raises(UsageError, match="neither a store path"):
+        PathName.parse(text)

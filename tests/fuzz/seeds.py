@@ -109,7 +109,7 @@ _DRV = (
 _NARINFO = SEALED.narinfo.sign(KEY)
 _PIN = Pin(_NARINFO.path.base_name, (PinnedPath("file:///x", b"", _NARINFO, 1.5),))
 _SHOWN = {"place": "/p", "image": "/i", "slab": 1, "ranges": [[4096, 2, "name", "ff"]]}
-_VIEW = {"name": "v", "closures": [_NARINFO.path.path], "at": "/mnt", "settings": {"priority": 3}, "lease_s": 3.5}
+_VIEW = {"name": "v", "closures": [_NARINFO.path.path, "../r"], "at": "/mnt", "settings": {}, "lease_s": 3.5}
 
 
 def _xz_block(blob: bytes) -> bytes:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from narfs.daemon.erofs.shown import Shown
+from narfs.daemon.views.records import Records
+from narfs.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KNOWN = Shown("/mnt", "/images/one", 3, ((4096, 2, "name", "ff"),))
 
@@ -30,3 +37,10 @@ def test_what_was_written_is_read() -> None:
 )
 def test_what_is_not_so_is_nothing(data: bytes) -> None:
     assert Shown.parse(data) is None
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "{", '{"name": 7}'])
+def test_a_record_of_a_view_that_cannot_be_read_is_said_and_no_more(tmp_path: Path, text: str) -> None:
+    (tmp_path / "one.json").write_text(text)
+    with pytest.raises((UsageError, ValueError)):
+        Records(tmp_path).read("one")

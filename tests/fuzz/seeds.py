@@ -108,6 +108,7 @@ _DRV = (
 )
 _NARINFO = SEALED.narinfo.sign(KEY)
 _PIN = Pin(_NARINFO.path.base_name, (PinnedPath("file:///x", b"", _NARINFO, 1.5),))
+_DEEP = b"[" * 3000
 _SHOWN = {"place": "/p", "image": "/i", "slab": 1, "ranges": [[4096, 2, "name", "ff"]]}
 _VIEW = {"name": "v", "closures": [_NARINFO.path.path, "../r"], "at": "/mnt", "settings": {}, "lease_s": 3.5}
 
@@ -224,7 +225,7 @@ def seeds() -> Mapping[str, Sequence[bytes]]:
             b'{"version": 1, "operation": "status"}',
         ],
         "view_spec": [json.dumps(_VIEW).encode()],
-        "shown": [json.dumps(_SHOWN).encode()],
-        "pin": [_PIN.to_bytes()],
+        "shown": [json.dumps(_SHOWN).encode(), _DEEP, b'{"place": "", "image": "", "slab": Infinity, "ranges": []}'],
+        "pin": [_PIN.to_bytes(), _DEEP],
         "text": ["narfs \x1b[31m\u202e".encode(), b"\xff\xfe\r\n"],
     }

@@ -31,7 +31,10 @@ class Records:
 
     def read(self, name: str) -> ViewSpec:
         """Read what is to be; UsageError, ValueError, OSError."""
-        return ViewSpec.from_json(json.loads((self._directory / f"{name}.json").read_text()))
+        try:
+            return ViewSpec.from_json(json.loads((self._directory / f"{name}.json").read_text()))
+        except RecursionError as error:
+            raise ValueError("deeper than anything that is kept of a view") from error
 
     def write(self, spec: ViewSpec, shown: Shown | None) -> None:
         """Write it, whole or not at all."""

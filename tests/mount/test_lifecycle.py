@@ -237,8 +237,8 @@ def test_mountinfo_tells_the_topmost_mount_of_a_place() -> None:
         "30 22 0:40 / /mnt/a\\040b rw - fuse.narfs narfs ro\n"
         "31 30 0:41 / /mnt/a\\040b rw shared:7 - tmpfs tmpfs rw\n"
     )
-    assert mounted_at(text, "/") == Mounted("ext4", "/dev/sda")
-    assert mounted_at(text, "/mnt/a b") == Mounted("tmpfs", "tmpfs")
+    assert mounted_at(text, "/") == Mounted("ext4", "/dev/sda", device="8:1")
+    assert mounted_at(text, "/mnt/a b") == Mounted("tmpfs", "tmpfs", device="0:41")
     assert mounted_at(text, "/mnt") is None
 
 
@@ -248,8 +248,8 @@ def test_mountinfo_tells_which_view_of_a_daemon_is_at_a_place() -> None:
         "31 22 0:40 / /at/stage ro - fuse.narfs narfs-daemon ro\n"
         "32 22 0:40 /one/path /at/path ro - fuse.narfs narfs-daemon ro\n"
         "33 22 0:41 /one /at/bound ro - fuse.narfs narfs ro\n"
-        "34 22 0:42 / /at/two ro - erofs /var/lib/narfs/images/narfs-7-0-two.erofs ro\n"
-        "35 22 0:43 / /at/alone ro - erofs /var/lib/narfs/images/narfs-8-0.erofs ro\n"
+        "34 22 0:42 / /at/two ro - erofs /var/lib/narfs/images/narfs-7-40-0-two.erofs ro\n"
+        "35 22 0:43 / /at/alone ro - erofs /var/lib/narfs/images/narfs-8-40-0.erofs ro\n"
     )
     found = {place: mounted_at(text, f"/at/{place}") for place in ("one", "stage", "path", "bound", "two", "alone")}
     assert {place: mounted and mounted.view for place, mounted in found.items()} == {

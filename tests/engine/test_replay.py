@@ -191,6 +191,25 @@ async def test_it_waits_for_a_program_that_stops_half_way_and_goes_on_with_it(
     assert replay.asked_bytes == FILES * 70_000
 
 
+async def test_it_looks_seldom_after_a_program_that_reads_nothing_more(
+    store: Store, member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAD_BYTES", 500_000)
+    accessor = await store.find(member.path)
+    await accessor.settle()
+    looks = 0
+
+    def nothing() -> Sequence[tuple[NarAccessor, int, int, bool]]:
+        nonlocal looks
+        looks += replay.far_ahead
+        return ()
+
+    replay = Replay(libraries(), [(member.path, accessor)], nothing)
+    with trio.move_on_after(1.2):
+        await replay.run(Allowance())
+    assert 0 < looks < 10
+
+
 async def test_it_stops_at_its_allowance(store: Store, server: Server, member: Member) -> None:
     accessor = await store.find(member.path)
     assert await Replay(libraries(), [(member.path, accessor)], list).run(Allowance(100_000)) == "allowance"

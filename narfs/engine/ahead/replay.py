@@ -39,7 +39,8 @@ LEAD_BYTES: Final = 64 * 1024 * 1024
 _FIRST_WINDOW_BYTES: Final = 256 * 1024
 _WINDOW_BYTES: Final = 4 * 1024 * 1024
 """32 ms of 1 Gbit/s."""
-_LOOK_EVERY_S: Final = 0.05
+_LOOK_EVERY_S: Final = (0.05, 1.0)
+"""While programs read, and in the end while none does: Views may stand idle for weeks, many at once."""
 _FOUND_AT_ONCE: Final = 100
 """Files that are looked up before others get their turn: 1 ms."""
 
@@ -90,12 +91,17 @@ class Replay:
             brought = await bring(self._wants(), allowance)
             if brought.stopped_by is not None:
                 return brought.stopped_by
-            while self.far_ahead and not self.wrong:
-                await trio.sleep(_LOOK_EVERY_S)
-                self._look()
+            await self._wait_for_programs()
             if self.wrong:
                 return "wrong"
         return "done"
+
+    async def _wait_for_programs(self) -> None:
+        often_s, seldom_s = _LOOK_EVERY_S
+        rest_s = often_s
+        while self.far_ahead and not self.wrong:
+            await trio.sleep(rest_s)
+            rest_s = often_s if self._look() else min(2 * rest_s, seldom_s)
 
     async def _find_all(self) -> None:
         """Find what the profile names in trees that are here or sealed; a NAR of another has to pass as a whole."""
@@ -142,8 +148,9 @@ class Replay:
             order = {accessor: number for number, accessor in enumerate(nars)}
             yield from sorted(window, key=lambda want: (order[want.accessor], want.span))
 
-    def _look(self) -> None:
-        """See what was read meanwhile."""
+    def _look(self) -> bool:
+        """See what was read meanwhile; whether anything was."""
+        before = self._read_blocks
         for accessor, node, block, wanted in self._new_reads():
             if accessor in self._unknown and accessor.listing is not None:
                 for read in self._unknown.pop(accessor):
@@ -153,6 +160,7 @@ class Replay:
             self.read_bytes += named_bytes
             self._named_blocks += named_bytes > 0
             self._read_blocks += wanted or named_bytes > 0  # EROFS also reads what only lies beside it
+        return self._read_blocks > before
 
 
 async def _unseal(accessor: NarAccessor) -> None:

@@ -10,10 +10,10 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from narfs.cache.disk import replace_file
+from narfs.cache.disk import remove_files, replace_file
 from narfs.cache.places import Places
 from narfs.errors import CacheUnusable, NotFound
-from narfs.formats.profile import checked_profile_name
+from narfs.formats.profile import checked_profile_name, is_profile_name
 from narfs.formats.profile_object import MAX_PROFILE_BYTES
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ class Profiles:
             raise self._unusable(error) from error
         found = []
         for file in files:
-            if file.suffix == _SUFFIX:
+            if file.suffix == _SUFFIX and is_profile_name(file.stem):
                 with suppress(OSError):  # removed meanwhile
                     told = file.stat()
-                    found.append(KeptProfile(told.st_mtime, file.name.removesuffix(_SUFFIX), told.st_size))
+                    found.append(KeptProfile(told.st_mtime, file.stem, told.st_size))
         return sorted(found, reverse=True)
 
     def load(self, name: str) -> bytes:
@@ -78,7 +78,7 @@ class Profiles:
         for number, one in enumerate(self.all()):
             kept_bytes += one.size
             if number >= MAX_KEPT or kept_bytes > MAX_KEPT_BYTES:
-                self._file(one.name).unlink(missing_ok=True)
+                remove_files([self._file(one.name)])
 
     def remove(self, name: str) -> None:
         """Remove one; NotFound, CacheUnusable."""

@@ -57,6 +57,17 @@ def test_those_that_changed_longest_ago_make_room(
     assert [one.name for one in kept.all()] == ["d", "a", "c"]
 
 
+def test_files_of_other_names_are_let_be(kept: Profiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_KEPT", 1)
+    kept.keep("a", b"one")
+    strange = tmp_path / "cache/profile/of mine.profile"
+    strange.write_bytes(b"")
+    os.utime(strange, (0, 0))
+    kept.keep("b", b"two")
+    assert [one.name for one in kept.all()] == ["b"]
+    assert strange.exists()
+
+
 def test_a_name_never_leads_out_of_the_directory(kept: Profiles) -> None:
     for do in (kept.load, kept.remove):
         with pytest.raises(UsageError):

@@ -109,10 +109,11 @@ class Reads:
         return len(self._order[0])
 
     def first_reads(self, start: int = 0) -> Iterator[FirstRead]:
-        """Give all first reads up to now, in order; 1 µs for each, and more may be noted meanwhile."""
-        paths = list(self._paths.values())
+        """Give all first reads up to now, in order; 1 µs for each, and more may be noted meanwhile, by the loop too."""
         times, places, firsts, whats = self._order
-        for each in range(start, len(times)):
+        end = len(whats)  # what is noted last, and after its path
+        paths = list(self._paths.values())
+        for each in range(start, end):
             path, what = paths[places[each]], whats[each]
             if what & 3 == NODES:
                 for node, size in path.contents(range(firsts[each], firsts[each] + (what >> 2))):

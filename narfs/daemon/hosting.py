@@ -251,7 +251,8 @@ class _Daemon:
                 sessions.give_back(taken)
 
         jobs = Jobs(household.cache)
-        account = household.account("prefetch", self._config)
+        unbounded = self._config.of_all  # fetch-bytes is for one view; what is for none would reach it some day
+        account = household.account("prefetch", unbounded)
 
         async def begin(name: str | None, selection: Selection | None, most_bytes: int | None) -> JobFacts:
             if name is not None:
@@ -277,7 +278,7 @@ class _Daemon:
                 sessions.give_back(taken)
 
         pinning = Pinning(household.cache, session)
-        with household.account("pins", self._config).paying():
+        with household.account("pins", unbounded).paying():
             work.start_soon(pinning.run)
         return {**cache_operations.operations(household.cache, pinning), **prefetch_operations(jobs, begin)}
 

@@ -137,3 +137,11 @@ def test_a_view_of_the_daemon_pays_for_what_is_brought_into_it(program: Program,
         assert program.run("prefetch", *options, "--view", "absent")[0] == 1
         assert prefetch(program, "--wait", two.path.path)["done"]
         program.output("view", "remove", "v")
+
+
+def test_what_one_view_may_fetch_bounds_nothing_that_is_for_none(program: Program, pair: tuple[Member, Member]) -> None:
+    one, two = pair
+    with daemon(program, *program.stores, *program.index_keys, "--fetch-bytes", "1M"):
+        assert prefetch(program, "--wait", one.path.path)["stopped_by"] is None
+        (pin,) = json.loads(program.output("cache", "pin", "--json", two.path.path))
+        assert pin["complete"], pin["trouble"]

@@ -13,6 +13,7 @@ import trio.testing
 from narfs.cache.cached_nar import CachedNar
 from narfs.engine import keeping
 from narfs.engine.ahead.bringing import Allowance, Want, bring
+from narfs.engine.contents import Contents
 from narfs.errors import OverQuota
 from narfs.formats.signature import PublicKeys, SecretKey
 from narfs.lake.account import Account
@@ -128,6 +129,22 @@ async def test_the_account_of_who_wanted_it_pays_and_its_quota_ends_it(
         assert await contents(accessor, b"big") == NOISE  # for who has no quota
         with pytest.raises(OverQuota):
             account.require()
+
+
+async def test_a_bug_in_planning_costs_nobody_his_turn(
+    house: House, server: Server, member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan_ahead(_: Contents, span: NarSpan, most_bytes: int) -> bool:
+        if most_bytes > 1:
+            raise ZeroDivisionError(span)
+        return True  # there is something to plan
+
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        monkeypatch.setattr(Contents, "plan_ahead", plan_ahead)
+        with pytest.RaisesGroup(ZeroDivisionError):
+            await bring([whole(accessor)], Allowance())
+        assert store.means.governor.held_bytes == 0
 
 
 async def test_one_failure_does_not_stop_the_others_and_a_dead_lake_does(

@@ -110,12 +110,16 @@ class _Bringing:
                 return
             rest: NarSpan | None = span
             while rest is not None and contents.plan_ahead(rest, 1) and self.brought.stopped_by is None:
-                turn = await accessor.turn_ahead(at_once=self._at_once)
-                request = contents.plan_ahead(rest, turn.most_bytes)  # others may have been here meanwhile
-                if request is None or not self._may_spend(request.length):
-                    turn.end()
-                    return
-                landing.start_soon(self._land, contents.take_off_ahead(request, turn))
+                turn, flight = await accessor.turn_ahead(at_once=self._at_once), None
+                try:
+                    request = contents.plan_ahead(rest, turn.most_bytes)  # others may have been here meanwhile
+                    if request is None or not self._may_spend(request.length):
+                        return
+                    flight = contents.take_off_ahead(request, turn)
+                finally:
+                    if flight is None:  # a turn that never ends is missing in the whole process
+                        turn.end()
+                landing.start_soon(self._land, flight)
                 rest = contents.behind(request, rest)  # not again, should the cache not keep it
         except NarfsError as error:
             self._note_failure(error)

@@ -60,3 +60,5 @@ def test_a_report_tells_what_a_program_read(program: Program) -> None:
     assert (told["read_paths"], told["unread_paths"], told["distinct_bytes"]) == (1, 1, 8)
     assert "<svg" in files[1].read_text()
     assert program.run("run", *program.stores, "--report", "/none/x", motto)[0] == 2
+    full = ("run", *program.stores, "--closure", "--report", "/dev/full", *arguments[-4:], "exit 3")
+    assert program.run(*full) == (3, b"", "narfs: no report: /dev/full: cannot be written: No space left on device\n")

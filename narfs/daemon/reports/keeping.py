@@ -19,7 +19,7 @@ def keep_page(told: Mapping[str, Any], file: Path) -> None:
     try:
         file.write_text(page(told), encoding="utf-8")
     except OSError as error:
-        raise _unwritable(error) from error
+        raise _unwritable(file, error) from error
 
 
 @contextmanager
@@ -29,17 +29,25 @@ def keeping(files: Iterable[Path]) -> Iterator[Callable[[Mapping[str, Any]], Non
     They are opened before, because a view must not be gone when it turns out that its Report cannot be kept.
     """
     with ExitStack() as stack:
-        try:
-            opened = [(file, stack.enter_context(file.open("w", encoding="utf-8"))) for file in files]
-        except OSError as error:
-            raise _unwritable(error) from error
+        opened = []
+        for file in files:
+            try:
+                opened.append((file, stack.enter_context(file.open("wb", buffering=0))))
+            except OSError as error:
+                raise _unwritable(file, error) from error
 
         def keep(told: Mapping[str, Any]) -> None:
             for file, out in opened:
-                out.write(page(told) if file.suffix.lower() == ".html" else json.dumps(told, indent=2) + "\n")
+                text = page(told) if file.suffix.lower() == ".html" else json.dumps(told, indent=2) + "\n"
+                rest = memoryview(text.encode())
+                try:
+                    while rest:  # without a buffer, which would be written again when all is over, and fail again
+                        rest = rest[out.write(rest) :]
+                except OSError as error:
+                    raise _unwritable(file, error) from error
 
         yield keep
 
 
-def _unwritable(error: OSError) -> UsageError:
-    return UsageError(f"{error.filename}: cannot be written: {error.strerror}")
+def _unwritable(file: Path, error: OSError) -> UsageError:
+    return UsageError(f"{file}: cannot be written: {error.strerror}")

@@ -1,6 +1,6 @@
 """The corpus: for each target the shortest inputs that together reach all that was ever reached.
 
-A file for each, ``corpus/TARGET``, one input in base64 to a line, the shortest first.
+A file for each, ``inputs/TARGET``, one input in base64 to a line, the shortest first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType
 
-_DIRECTORY = Path(__file__).parent / "corpus"
+_DIRECTORY = Path(__file__).parent / "inputs"
 MOST_BYTES = 40_000
 """Of one target's file."""
 

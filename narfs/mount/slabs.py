@@ -105,6 +105,8 @@ class Slabs:
     async def serve(self) -> None:
         """Answer until ``stop``, or until it is unmounted; a cancellation must not leave requests unanswered."""
         with self._serving:
+            if self._serving.cancel_called:  # before it began
+                return
             if self.adopted:
                 self.usable.set()
                 os.write(self.fd, fuse.resend_notice())
@@ -119,7 +121,8 @@ class Slabs:
     def close(self) -> None:
         """Let go of the descriptor: if nobody else has it, everything that is asked from now on fails."""
         self.stop()
-        os.close(self.fd)
+        fd, self.fd = self.fd, -1  # a read that has its bytes already may still answer: not into another file
+        os.close(fd)
 
     async def _listen(self, nursery: trio.Nursery) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -159,3 +159,34 @@ async def test_serving_ends_with_the_mount(tmp_path: Path) -> None:
             await sys_(unmount, str(tmp_path / "m"), 0)
         second.close()
         mount("none", str(tmp_path / "m"), kind="tmpfs")
+
+
+async def test_what_is_answered_after_the_end_goes_nowhere(tmp_path: Path) -> None:
+    held = Numbers()
+    held.gate = trio.Event()
+    async with mounted(tmp_path / "m") as (first, nursery):
+        name = first.lay(as_slab(held))
+
+        async def reader() -> None:
+            with suppress(OSError):
+                await sys_(read, tmp_path / "m", name, 4096)
+
+        second = Slabs(os.dup(first.fd))
+        first.stop()
+        nursery.start_soon(second.serve)
+        second.lay(as_slab(held), name)
+        nursery.start_soon(reader)
+        await held.asked.wait()
+        held.gate.set()
+        number, other = second.fd, os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+        second.close()
+        os.dup2(other, number)  # as the next open() may
+        await trio.testing.wait_all_tasks_blocked(0.02)
+        assert os.fstat(other).st_size == 0
+        for fd in (other, number):
+            os.close(fd)
+        third = Slabs(os.dup(first.fd), adopted=True)
+        third.lay(as_slab(Numbers()), name)
+        nursery.start_soon(third.serve)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        third.close()

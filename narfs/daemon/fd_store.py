@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from narfs.daemon.readiness import notify_systemd
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping
 
@@ -28,12 +30,17 @@ def keep(fd: int, name: str, environ: Mapping[str, str]) -> bool:
     address = environ.get("NOTIFY_SOCKET")
     if not address or not environ.get("INVOCATION_ID"):
         return False
+    forget(name, environ)
     to = "\0" + address[1:] if address.startswith("@") else address
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [fd]))]
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as manager:
-        manager.sendto(f"FDSTOREREMOVE=1\nFDNAME={name}".encode(), to)
         manager.sendmsg([f"FDSTORE=1\nFDNAME={name}".encode()], ancillary, 0, to)
     return True
+
+
+def forget(name: str, environ: Mapping[str, str]) -> None:
+    """Have nothing kept under ``name`` any longer."""
+    notify_systemd(f"FDSTOREREMOVE=1\nFDNAME={name}", environ)
 
 
 def kept(name: str, environ: MutableMapping[str, str]) -> int | None:

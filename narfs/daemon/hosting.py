@@ -151,6 +151,8 @@ class _Daemon:
             self._images = images
             if (fd := fd_store.kept(_SLABS, task.environ)) is not None:
                 self._handed_over = images.adopt(fd)
+                if not self._handed_over:  # whoever has a file open would wait for ever while somebody has it
+                    fd_store.forget(_SLABS, task.environ)
             stage = Stage(owner=(os.geteuid(), os.getegid()))
             sessions = Sessions(household, work)
             views = Views(
@@ -176,7 +178,7 @@ class _Daemon:
             async def open_doors(handlers: Handlers) -> None:
                 self._handlers = handlers
                 warnings = await views.restore()
-                images.all_laid()
+                await images.all_laid()
                 for warning in warnings:
                     log.warning("%s", warning)
                 work.start_soon(_feed_watchdog, task.environ)

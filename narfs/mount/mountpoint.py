@@ -92,6 +92,11 @@ def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
     return found
 
 
+def mounted_over(mountinfo: str, slabs: str) -> dict[str, str]:
+    """Give places and images of all EROFS mounts whose slabs are in the mount with this device."""
+    return {os.fsdecode(place): mounted.source for place, mounted in _all(mountinfo) if mounted.slabs == slabs}
+
+
 def _all(mountinfo: str) -> Iterator[tuple[bytes, Mounted]]:
     """Give all mounts, those below others first: proc_pid_mountinfo(5)."""
     for line in mountinfo.splitlines():

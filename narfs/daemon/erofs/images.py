@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,7 +22,7 @@ from narfs.daemon.erofs.image import write_image
 from narfs.daemon.erofs.leftovers import drop_leftovers
 from narfs.daemon.erofs.shown import Shown
 from narfs.errors import Unavailable
-from narfs.mount.mountpoint import IMAGE_NAME, detach, image_name, lives, mounted_at, place_of, prepare
+from narfs.mount.mountpoint import IMAGE_NAME, detach, image_name, lives, mounted_at, mounted_over, place_of, prepare
 from narfs.mount.slab import Slab
 from narfs.mount.slabs import Slabs
 from narfs.mount.statistics import MountStatistics
@@ -85,6 +85,8 @@ class Images:
         self._making = trio.Lock()
         self._trouble: str | None = None
         self._tried = False
+        self._before: dict[str, str] = {}
+        """Places and images of what the process before showed, as far as nobody goes on with it."""
         self._fresh: dict[bytes, NewPart] = {}
         """Parts that are being kept, by the keys of their lots: builds that start together have the same inputs."""
 
@@ -126,27 +128,30 @@ class Images:
         if here is None or here.kind != "fuse.narfs":
             os.close(fd)
             return False
+        self._before = mounted_over(_mountinfo(), here.device)
         self._slabs = Slabs(fd, adopted=True)
         self._nursery.start_soon(self._slabs.serve)
         return True
 
     def still_shows(self, shown: Shown) -> bool:
         """Whether what the process before showed is still there, over slabs that were taken over."""
-        here, home = _here(Path(shown.place)), _here(self._home)
-        if self._slabs is None or here is None or home is None:
-            return False
-        return (here.source, here.slabs) == (shown.image, home.device)
+        return self._before.get(shown.place) == shown.image and here_is(shown)
 
     async def lay_again(self, shown: Shown, scene: Scene) -> None:
         """Go on with what the process before showed; Unavailable if the scene's View is another one."""
         assert self._slabs is not None  # noqa: S101 - it was adopted
         ranges = await trio.to_thread.run_sync(shown.ranges_in, scene.view)
         self._lay(self._slabs, Slab(scene, ranges), shown.slab)
+        self._before = {place: image for place, image in self._before.items() if image != shown.image}
 
-    def all_laid(self) -> None:
-        """Say that what the process before showed is laid again, or never will be."""
+    async def all_laid(self) -> None:
+        """Say that what the process before showed is laid again, or never will be: the rest of it is taken off.
+
+        That process may have died before it wrote down what it had mounted.
+        """
         if self._slabs is not None:
             self._slabs.complete()
+            await trio.to_thread.run_sync(self._clear)
 
     def take_off(self, shown: Shown) -> None:
         """Serve a slab no longer, whose EROFS mount was taken off; who has a file of it open gets EIO."""
@@ -168,8 +173,19 @@ class Images:
         if self._slabs is None:
             return
         if not self.left:
-            linux.unmount(str(self._home), linux.MNT_DETACH)
+            self._clear()
+            with suppress(OSError):  # somebody else did it
+                linux.unmount(str(self._home), linux.MNT_DETACH)
         self._slabs.close()
+
+    def _clear(self) -> None:
+        mountinfo = _mountinfo()
+        for place, image in self._before.items():
+            here = mounted_at(mountinfo, place)
+            if here is not None and here.source == image:
+                with suppress(OSError):  # somebody else did it
+                    linux.unmount(place, linux.MNT_DETACH)
+        self._before = {}
 
     def _lay(self, slabs: Slabs, slab: Slab, number: int | None = None) -> int:
         number = slabs.lay(slab, number)
@@ -220,6 +236,16 @@ class Images:
             self._fresh.pop(part.key, None)
 
 
+def here_is(shown: Shown) -> bool:
+    """Whether it is still at its place, and nothing over it."""
+    here = mounted_at(_mountinfo(), shown.place)
+    return here is not None and here.source == shown.image
+
+
 def _here(place: Path) -> Mounted | None:
     """Say what is mounted there without asking it: it may be us who would have to answer."""
-    return mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), place_of(place))
+    return mounted_at(_mountinfo(), place_of(place))
+
+
+def _mountinfo() -> str:
+    return Path("/proc/self/mountinfo").read_text(encoding="latin-1")

@@ -287,6 +287,20 @@ def test_erofs_that_is_unmounted_from_outside_or_killed_is_gone(program: Program
     assert not [line for line in mountinfo() if str(program.home) in line]
 
 
+def test_erofs_that_is_unmounted_from_outside_leaves_what_was_at_its_place_before(
+    program: Program, by_erofs: str
+) -> None:
+    place = program.home / "mnt"
+    place.mkdir()
+    linux.mount("before", str(place), kind="tmpfs")  # as systemd's autofs under a mount of fstab
+    with program.mounted("--closure", program.tool.path.path, "--frontend", by_erofs):
+        pid = _status(program, place)["mount"]["pid"]
+        linux.unmount(str(place))
+        wait_for_end(pid)
+        assert kind_of(place) == "tmpfs"
+        linux.unmount(str(place))
+
+
 def test_erofs_of_what_it_cannot_show_is_refused(program: Program, by_erofs: str) -> None:
     place = program.home / "mnt"
     place.mkdir()

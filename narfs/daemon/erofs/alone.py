@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from narfs.daemon.erofs.homes import is_ours
+from narfs.daemon.erofs.images import here_is
 from narfs.daemon.views import place
 
 if TYPE_CHECKING:
@@ -39,14 +39,16 @@ async def serve_alone(
 ) -> None:
     """Serve a View that knows all its trees until it is unmounted or the caller is cancelled.
 
-    Then nothing is mounted any more, and whoever waited for bytes got ENOTCONN. ``on_ready`` is told who counts.
+    Then nothing of it is mounted any more, and whoever waited for bytes got ENOTCONN. What others mounted at its place
+    meanwhile, or had there before, stays. ``on_ready`` is told who counts.
     """
     shown = await images.mount(mountpoint.name, scene, household, mountpoint)
     try:
         on_ready(lambda: replace(images.statistics(), waiting=len(scene.waits)))
-        while is_ours(Path(shown.place)):  # noqa: ASYNC110 - it is the kernel's event, and it has none for us
+        while here_is(shown):  # noqa: ASYNC110 - it is the kernel's event, and it has none for us
             await trio.sleep(_LOOK_EVERY_S)
     finally:
         with trio.CancelScope(shield=True):
             await scene.waits.close()
-            await place.unbind(Path(shown.place), lazily=True)
+            if here_is(shown):
+                await place.unbind(Path(shown.place), lazily=True)

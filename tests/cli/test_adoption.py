@@ -136,3 +136,25 @@ def test_slabs_that_nobody_can_go_on_with_are_kept_no_longer(program: Program, b
         finally:
             process.kill()
             process.wait()
+
+
+def test_who_has_a_file_open_goes_on_under_the_next(program: Program, by_erofs: str) -> None:
+    with managed(program) as manager:
+        process = manager.start()
+        try:
+            directory = Path(
+                create(program, "one", "--path", program.library.path.path, "--frontend", by_erofs)["directory"]
+            )
+            manager.hear()
+            manager.hear()
+            device = directory.stat().st_dev
+            with (program.at(directory, program.library) / "motto").open("rb") as held:
+                end(process, signal.SIGKILL)
+                process = manager.start()
+                assert os.pread(held.fileno(), 8, 0) == b"be lazy\n"
+            assert directory.stat().st_dev == device, "it was not mounted anew"
+            end(process, signal.SIGTERM)
+            assert not is_mount(directory)
+        finally:
+            process.kill()
+            process.wait()

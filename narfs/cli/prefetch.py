@@ -85,7 +85,7 @@ def _tell(told: dict[str, Any], *, quiet: bool) -> None:
     if not quiet:
         click.echo(f"{told['paths']} paths, {in_words(told['fetched_bytes'])} fetched")
     if told["stopped_by"] is not None or told["failed"]:
-        reason = _REASONS.get(told["stopped_by"], "some could not be had; the log of who fetched says why")
+        reason = _REASONS.get(told["stopped_by"], told["trouble"])
         click.echo(f"narfs: not everything is here: {reason}", err=True)
         click.get_current_context().exit(1)
 
@@ -94,6 +94,5 @@ _REASONS = {
     "allowance": "--prefetch-bytes is reached",
     "quota": "the view may fetch no more (fetch-bytes)",
     "cache": "the cache has no room for it; raise --cache-size, or narfs cache gc makes some",
-    "failures": "the stores are in trouble",
     "gone": "the view, or the process, has ended",
 }

@@ -117,6 +117,14 @@ def test_it_stops_at_its_budget_and_where_the_cache_has_no_room(program: Program
     assert told["stopped_by"] == "cache"
 
 
+def test_it_says_why_something_could_not_be_had(program: Program, pair: tuple[Member, Member]) -> None:
+    one, two = pair
+    program.lake.blob_file(one).unlink()
+    options = (*program.stores, *program.index_keys, "--closure", two.path.path)
+    code, _, said = program.run("prefetch", *options)
+    assert (code, "not everything is here: " in said, "but not its NAR" in said) == (1, True, True)
+
+
 def test_what_makes_no_sense_is_refused(program: Program, pair: tuple[Member, Member]) -> None:
     one, _ = pair
     for arguments in ([], ["--view", "none", one.path.path], ["--prefetch-bytes", "0", one.path.path]):

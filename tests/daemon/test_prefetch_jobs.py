@@ -80,4 +80,5 @@ async def test_a_bug_in_a_job_is_told_and_ends_nothing_else(tmp_path: Path, capl
             begun = jobs.begin(paths(Fake(b"a", MIB, raises=ZeroDivisionError("a bug"))), None, daemon.start_soon)
         facts = jobs.facts(begun.id)
         assert (facts.done, facts.stopped_by) == (True, "failures")
+        assert "ZeroDivisionError" in str(facts.trouble)
         assert any(record.exc_info is not None for record in caplog.records)

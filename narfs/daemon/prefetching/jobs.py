@@ -46,6 +46,8 @@ class JobFacts:
     done: bool
     stopped_by: Stopped | None
     """Why it is done and not everything is here."""
+    trouble: str | None
+    """What the last request failed with."""
 
 
 class Job:
@@ -60,6 +62,7 @@ class Job:
         self._requests = self._failed = 0
         self._done = False
         self._stopped_by: Stopped | None = "gone"
+        self._trouble: str | None = None
 
     def facts(self) -> JobFacts:
         """Say how far it is."""
@@ -72,6 +75,7 @@ class Job:
             failed=self._failed,
             done=self._done,
             stopped_by=self._stopped_by if self._done else None,
+            trouble=self._trouble,
         )
 
     async def run(self) -> None:
@@ -80,9 +84,10 @@ class Job:
             wants, all_fit = await self._plan()
             brought = await bring(wants, self._allowance)
             self._requests, self._failed = brought.requests, brought.failed
+            self._trouble = None if brought.trouble is None else str(brought.trouble)
             self._stopped_by = brought.stopped_by or (None if all_fit else "cache")
-        except Exception:
-            self._stopped_by = "failures"
+        except Exception as error:
+            self._stopped_by, self._trouble = "failures", f"a bug in narfs: {error!r}"
             raise
         finally:
             self._done = True

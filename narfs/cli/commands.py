@@ -32,7 +32,7 @@ COMMANDS = {
     "view": ("daemon", "Make, list and remove the views of the daemon."),
     "profile": ("profile", "Look at what views have learned to bring before a program asks; exchange it."),
     "status": ("status", "Say what the mounts fetched, served and verified."),
-    "cache": ("cache", "Verify what is kept on disk, and make it smaller."),
+    "cache": ("cache", "Verify what is kept on disk, keep closures there, make it smaller."),
     "prefetch": ("prefetch", "Bring store paths whole into the cache before they are needed."),
     "push": ("push", "Bring files or Nix store paths into a store."),
     "registration": ("nix", "Write what Nix has to be told of paths that it finds in its store."),

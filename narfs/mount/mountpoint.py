@@ -92,6 +92,11 @@ def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
     return found
 
 
+def shows(mountinfo: str, place: Path, view: str) -> bool:
+    """Whether this view of the daemon is at exactly this place, be it under something else."""
+    return any(at == os.fsencode(place) and mounted.view == view for at, mounted in _all(mountinfo))
+
+
 def mounted_over(mountinfo: str, slabs: str) -> dict[str, str]:
     """Give places and images of all EROFS mounts whose slabs are in the mount with this device."""
     return {os.fsdecode(place): mounted.source for place, mounted in _all(mountinfo) if mounted.slabs == slabs}

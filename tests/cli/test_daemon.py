@@ -236,6 +236,21 @@ def test_a_view_that_is_removed_twice_at_once_is_unmounted_once(program: Program
     assert not is_mount(place)
 
 
+@needs_root
+@pytest.mark.parametrize("frontend", ["tree", "erofs"])
+def test_what_is_at_the_place_of_a_view_that_somebody_unmounted_stays(
+    program: Program, by_erofs: str, frontend: str
+) -> None:
+    place = at(program, "one")
+    subprocess.run(["mount", "-t", "tmpfs", "narfs-test", place], check=True)
+    with daemon(program, "--frontend", by_erofs):
+        create(program, "one", "--path", program.library.path.path, "--at", str(place), "--frontend", frontend)
+        assert kind_of(place) == {"tree": "fuse.narfs"}.get(frontend, frontend)
+        unmount(place)
+        program.output("view", "remove", "one")
+        assert kind_of(place) == "tmpfs"
+
+
 def test_an_owner_that_is_no_process_and_text_that_is_none_are_said(program: Program) -> None:
     said = {"name": "one", "paths": [program.library.path.path]}
     with daemon(program), ThreadPoolExecutor(1) as pool:

@@ -307,7 +307,7 @@ class Views:
         return scene, known, choice, Ahead(session, config, scene, accessors, members, spec.profile)
 
     async def _take_off(self, spec: ViewSpec, bound: Path, *, lazily: bool) -> None:
-        await place.unbind(bound, lazily=lazily)
+        await place.take_off(spec.name, bound, lazily=lazily)
         if spec.at is None:
             with suppress(OSError):  # its directory is in nobody's way
                 bound.rmdir()  # noqa: ASYNC240 - no longer served by us

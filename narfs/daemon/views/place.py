@@ -15,7 +15,7 @@ import trio
 
 from narfs.daemon import linux, overlays
 from narfs.errors import NotFound, Unavailable, UsageError
-from narfs.mount.mountpoint import mounted_at, place_of, prepare
+from narfs.mount.mountpoint import mounted_at, place_of, prepare, shows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,13 @@ async def unbind(place: Path, *, lazily: bool) -> None:
         raise UsageError(f"{place}: in use; end the programs in it (fuser -m {place}), or remove it lazily") from error
     except NotFound:  # somebody else did it
         return
+
+
+async def take_off(view: str, place: Path, *, lazily: bool) -> None:
+    """Take a view off its place, unless somebody did: what is there then is not ours. As ``unbind``."""
+    mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")  # noqa: ASYNC240 - in memory
+    if shows(mountinfo, place, view):
+        await unbind(place, lazily=lazily)
 
 
 async def check_bare(name: str, directory: Path) -> None:

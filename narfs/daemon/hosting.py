@@ -45,7 +45,7 @@ from narfs.daemon.views.records import Records
 from narfs.daemon.views.sessions import Sessions
 from narfs.errors import NarfsError, Unavailable, UsageError
 from narfs.mount.fuse import Stage, serve_mount
-from narfs.mount.mountpoint import STAGE_SOURCE, detach, mounted_at
+from narfs.mount.mountpoint import STAGE_SOURCE, detach, mount_at
 from narfs.mount.options import MountOptions
 
 if TYPE_CHECKING:
@@ -213,9 +213,7 @@ class _Daemon:
         home = private_directory(runtime / "private") / "stage"
         private_directory(home.parent / "erofs")
         real = os.path.realpath(home.parent)  # noqa: ASYNC240
-        with open("/proc/self/mountinfo", encoding="latin-1") as mountinfo:  # noqa: ASYNC230, PTH123
-            mounts = mountinfo.read()
-        if mounted_at(mounts, f"{real}/{home.name}") is not None:
+        if mount_at(f"{real}/{home.name}") is not None:
             await detach(home)  # of a daemon that was killed
         home.mkdir(exist_ok=True)
         return home

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import select
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from narfs.daemon import control, linux
 from narfs.daemon.asking import daemon_status
 from narfs.daemon.erofs.homes import clear_homes
 from narfs.errors import NotFound, TooSlow, Unavailable, UsageError
-from narfs.mount.mountpoint import mounted_at, place_of
+from narfs.mount.mountpoint import mount_at, place_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _GOODBYE_S = 30.0
 """Bounds how long the daemon may take after it has agreed: it closes its cache and answers what is in flight."""
@@ -23,7 +26,7 @@ def unmount(mountpoint: Path, runtime: Path) -> None:
     for socket in control.sockets(runtime, place):
         if _asked(socket):
             return
-    here = mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), place)
+    here = mount_at(place)
     if here is None:
         raise NotFound(f"{place}: nothing is mounted there")
     if not here.is_ours:

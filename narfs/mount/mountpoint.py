@@ -83,28 +83,28 @@ def image_name(pid: int, slabs: str, number: int, view: str | None) -> str:
     return f"narfs-{pid}-{slabs.removeprefix('0:')}-{number}{'' if view is None else f'-{view}'}.erofs"
 
 
-def mounted_at(mountinfo: str, mountpoint: str) -> Mounted | None:
+def mounted_at(text: str, mountpoint: str) -> Mounted | None:
     """Find the topmost mount at exactly this place."""
     found = None
-    for place, mounted in _all(mountinfo):
+    for place, mounted in _all(text):
         if place == os.fsencode(mountpoint):
             found = mounted
     return found
 
 
-def shows(mountinfo: str, place: Path, view: str) -> bool:
+def shows(text: str, place: Path, view: str) -> bool:
     """Whether this view of the daemon is at exactly this place, be it under something else."""
-    return any(at == os.fsencode(place) and mounted.view == view for at, mounted in _all(mountinfo))
+    return any(at == os.fsencode(place) and mounted.view == view for at, mounted in _all(text))
 
 
-def mounted_over(mountinfo: str, slabs: str) -> dict[str, str]:
+def mounted_over(text: str, slabs: str) -> dict[str, str]:
     """Give places and images of all EROFS mounts whose slabs are in the mount with this device."""
-    return {os.fsdecode(place): mounted.source for place, mounted in _all(mountinfo) if mounted.slabs == slabs}
+    return {os.fsdecode(place): mounted.source for place, mounted in _all(text) if mounted.slabs == slabs}
 
 
-def _all(mountinfo: str) -> Iterator[tuple[bytes, Mounted]]:
+def _all(text: str) -> Iterator[tuple[bytes, Mounted]]:
     """Give all mounts, those below others first: proc_pid_mountinfo(5)."""
-    for line in mountinfo.splitlines():
+    for line in text.splitlines():
         fields, _, more = line.partition(" - ")
         _, _, device, *places = fields.split(" ")
         root, place = (_OCTAL.sub(lambda octal: chr(int(octal[1], 8)), field) for field in places[:2])
@@ -117,8 +117,7 @@ def place_of(mountpoint: Path) -> str:
     if mountpoint.name in {"", ".."}:  # there is no name to take off
         return os.path.realpath(mountpoint)
     place = os.path.join(os.path.realpath(mountpoint.parent), mountpoint.name)  # noqa: PTH118 - resolve() would look
-    mountinfo = _mountinfo()
-    return place if mounted_at(mountinfo, place) else os.path.realpath(mountpoint)
+    return place if mount_at(place) else os.path.realpath(mountpoint)
 
 
 async def real(mountpoint: Path) -> Path:
@@ -139,7 +138,7 @@ async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
         raise UsageError(f"{place}: not a directory") from error
     except OSError as error:
         raise UsageError(f"{place}: cannot be mounted on: {error.strerror}") from error
-    here = _mounted(place)
+    here = mount_at(place)
     if here is not None and here.is_ours:
         raise UsageError(f"{place}: {here.whose or f'narfs is mounted there already; narfs umount {place}'}")
     if entry is not None and not nonempty:
@@ -156,10 +155,10 @@ async def detach(place: Path) -> None:
 
 
 async def _is_dead(place: Path) -> bool:
-    here = _mounted(place)
+    here = mount_at(place)
     asked: Path | None = place
     if here is not None and here.slabs is not None:  # EROFS would answer for itself
-        asked = next((Path(os.fsdecode(at)) for at, each in _all(_mountinfo()) if each.device == here.slabs), None)
+        asked = next((Path(os.fsdecode(at)) for at, each in _all(mountinfo()) if each.device == here.slabs), None)
     elif here is None or not here.kind.startswith("fuse"):
         return False
     if asked is None:
@@ -183,9 +182,11 @@ def _first_entry(place: Path) -> str | None:
         return next((entry.name for entry in entries), None)
 
 
-def _mounted(place: Path) -> Mounted | None:
-    return mounted_at(_mountinfo(), str(place))
+def mount_at(place: str | Path) -> Mounted | None:
+    """Say what is mounted at a real path, without a question to it: we may be who would have to answer."""
+    return mounted_at(mountinfo(), str(place))
 
 
-def _mountinfo() -> str:
+def mountinfo() -> str:
+    """Read what the kernel says of all mounts."""
     return Path("/proc/self/mountinfo").read_text(encoding="latin-1")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from narfs.daemon import linux
 from narfs.daemon.directories import private_directory, socket_directory
-from narfs.mount.mountpoint import lives, mounted_at
+from narfs.mount.mountpoint import lives, mount_at
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _HOME: Final = "erofs-"
 
@@ -32,5 +34,5 @@ def clear_homes(runtime: Path) -> None:
 
 def is_ours(place: Path) -> bool:
     """Whether narfs mounted what is mounted there."""
-    here = mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), str(place))
+    here = mount_at(place)
     return here is not None and here.is_ours

@@ -10,7 +10,6 @@ import itertools
 import os
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -22,18 +21,28 @@ from narfs.daemon.erofs.image import write_image
 from narfs.daemon.erofs.leftovers import drop_leftovers
 from narfs.daemon.erofs.shown import Shown
 from narfs.errors import Unavailable
-from narfs.mount.mountpoint import IMAGE_NAME, detach, image_name, lives, mounted_at, mounted_over, place_of, prepare
+from narfs.mount.mountpoint import (
+    IMAGE_NAME,
+    detach,
+    image_name,
+    lives,
+    mount_at,
+    mounted_over,
+    mountinfo,
+    place_of,
+    prepare,
+)
 from narfs.mount.slab import Slab
 from narfs.mount.slabs import Slabs
 from narfs.mount.statistics import MountStatistics
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
     from narfs.cache.chunk_cache import ChunkCache
     from narfs.daemon.erofs.image import NewPart
     from narfs.daemon.session import Household
-    from narfs.mount.mountpoint import Mounted
     from narfs.mount.scene import Scene
 
 _INDEXES_WRITTEN_S: Final = 3.0
@@ -124,11 +133,11 @@ class Images:
 
     def adopt(self, fd: int) -> bool:
         """Take over the mount of slabs from the process that ``fd`` comes from, if it is still there."""
-        here = _here(self._home)
+        here = mount_at(place_of(self._home))
         if here is None or here.kind != "fuse.narfs":
             os.close(fd)
             return False
-        self._before = mounted_over(_mountinfo(), here.device)
+        self._before = mounted_over(mountinfo(), here.device)
         self._slabs = Slabs(fd, adopted=True)
         self._nursery.start_soon(self._slabs.serve)
         return True
@@ -179,9 +188,8 @@ class Images:
         self._slabs.close()
 
     def _clear(self) -> None:
-        mountinfo = _mountinfo()
         for place, image in self._before.items():
-            here = mounted_at(mountinfo, place)
+            here = mount_at(place)
             if here is not None and here.source == image:
                 with suppress(OSError):  # somebody else did it
                     linux.unmount(place, linux.MNT_DETACH)
@@ -196,7 +204,7 @@ class Images:
         """Give the slabs, mounted, and the device that this is; Unavailable."""
         async with self._making:
             if self._slabs is None:
-                if _here(self._home) is not None:
+                if mount_at(place_of(self._home)) is not None:
                     await detach(self._home)  # of a process that was killed
                 slabs = Slabs.open()
                 options = f"fd={slabs.fd},{_SLABS_OPTIONS}"
@@ -211,7 +219,7 @@ class Images:
                 self._nursery.start_soon(slabs.serve)
                 self._on_mount(slabs.fd)
                 await slabs.usable.wait()
-        here = _here(self._home)
+        here = mount_at(place_of(self._home))
         if here is None:
             raise Unavailable(f"{self._home}: was unmounted by somebody")
         return self._slabs, here.device
@@ -238,14 +246,5 @@ class Images:
 
 def here_is(shown: Shown) -> bool:
     """Whether it is still at its place, and nothing over it."""
-    here = mounted_at(_mountinfo(), shown.place)
+    here = mount_at(shown.place)
     return here is not None and here.source == shown.image
-
-
-def _here(place: Path) -> Mounted | None:
-    """Say what is mounted there without asking it: it may be us who would have to answer."""
-    return mounted_at(_mountinfo(), place_of(place))
-
-
-def _mountinfo() -> str:
-    return Path("/proc/self/mountinfo").read_text(encoding="latin-1")

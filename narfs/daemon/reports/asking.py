@@ -10,7 +10,7 @@ from narfs.daemon.directories import runtime_directory
 from narfs.daemon.readiness import READY_DEADLINE_S
 from narfs.daemon.views import asking as views
 from narfs.errors import NotFound, Unavailable
-from narfs.mount.mountpoint import mounted_at, place_of
+from narfs.mount.mountpoint import mount_at, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,7 @@ def report_on(name: str, *, environ: Mapping[str, str]) -> dict[str, Any]:
             except Unavailable:
                 if socket.exists():
                     raise
-        here = mounted_at(Path("/proc/self/mountinfo").read_text(encoding="latin-1"), place)
+        here = mount_at(place)
         if here is None or here.view is None:
             raise NotFound(f"{place}: no narfs of yours is mounted there, nor a view of the daemon")
         name = here.view

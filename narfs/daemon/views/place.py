@@ -15,7 +15,7 @@ import trio
 
 from narfs.daemon import linux, overlays
 from narfs.errors import NotFound, Unavailable, UsageError
-from narfs.mount.mountpoint import mounted_at, place_of, prepare, shows
+from narfs.mount.mountpoint import mount_at, mountinfo, place_of, prepare, shows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +44,7 @@ async def unbind(place: Path, *, lazily: bool) -> None:
 
 async def take_off(view: str, place: Path, *, lazily: bool) -> None:
     """Take a view off its place, unless somebody did: what is there then is not ours. As ``unbind``."""
-    mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")  # noqa: ASYNC240 - in memory
-    if shows(mountinfo, place, view):
+    if shows(mountinfo(), place, view):
         await unbind(place, lazily=lazily)
 
 
@@ -62,8 +61,7 @@ async def check_bare(name: str, directory: Path) -> None:
 async def clear(at: Path) -> None:
     """Take off what a daemon that died left at ``at``."""
     place = place_of(at)
-    mountinfo = Path("/proc/self/mountinfo").read_text(encoding="latin-1")  # noqa: ASYNC240 - in memory
-    here = mounted_at(mountinfo, place)
+    here = mount_at(place)
     if here is not None and here.is_ours:
         await unbind(Path(place), lazily=True)
 

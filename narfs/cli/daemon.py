@@ -152,7 +152,7 @@ def remove(name: str, lazy: bool, reports: tuple[Path, ...], as_json: bool) -> N
     from narfs.daemon.views import asking
 
     with keeping(reports) as keep:
-        told = asking.ask("view-remove", {"name": name, "lazily": lazy}, environ=os.environ)
+        told = asking.remove(name, lazily=lazy, environ=os.environ)
         keep(told)
     if as_json:
         print_json(told)

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from narfs.daemon import control, linux
 from narfs.daemon.asking import all_status
 from narfs.daemon.overlays import overlay_at
-from narfs.daemon.views.asking import ask
-from narfs.errors import NarfsError, NotFound, Unavailable, UsageError
+from narfs.daemon.views.asking import ask, facts
+from narfs.errors import NarfsError, Unavailable, UsageError
 from narfs.formats.store_path import STORE_DIR
 from narfs.mount.mountpoint import place_of
 
@@ -47,11 +47,9 @@ def mounted(mountpoint: Path, runtime: Path) -> Lower:
 
 def kept(name: str, environ: Mapping[str, str]) -> Lower:
     """Find the View of this name that ``narfs daemon`` keeps; UsageError if it is open, NotFound."""
-    facts = {told["name"]: told for told in ask("view-list", environ=environ)}.get(name)
-    if facts is None:
-        raise NotFound(f"there is no view named {name}; narfs view list tells which there are")
-    _check_closed(f"view {name}", closed=facts["closed"])
-    return Lower(facts["directory"], ask("view-registration", {"name": name}, environ=environ))
+    told = facts(name, environ)
+    _check_closed(f"view {name}", closed=told["closed"])
+    return Lower(told["directory"], ask("view-registration", {"name": name}, environ=environ))
 
 
 def _check_closed(what: str, *, closed: bool) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from narfs.daemon import control
+from narfs.daemon import control, overlays
 from narfs.daemon.directories import runtime_directory
 from narfs.daemon.profiles.naming import name_of_builds
 from narfs.daemon.readiness import READY_DEADLINE_S
 from narfs.daemon.selection import PathName
 from narfs.daemon.views.inputs import inputs_of
 from narfs.daemon.views.spec import ViewSpec
-from narfs.errors import Unavailable
+from narfs.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -50,6 +50,26 @@ def create(
     )
     told: dict[str, Any] = ask("view-create", spec.to_json(), environ=environ)
     return told
+
+
+def remove(name: str, *, lazily: bool, environ: Mapping[str, str]) -> dict[str, Any]:
+    """End a View and give what was read of it; UsageError if something is in it or over it, unless ``lazily``.
+
+    An overlay over it is looked for here as well as there: the daemon has given up the capabilities with which root
+    sees into other mount namespaces.
+    """
+    if not lazily:
+        overlays.check_bare(name, facts(name, environ)["directory"])
+    told: dict[str, Any] = ask("view-remove", {"name": name, "lazily": lazily}, environ=environ)
+    return told
+
+
+def facts(name: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    """Give what ``narfs view list`` says of one View; NotFound."""
+    for told in ask("view-list", environ=environ):
+        if told["name"] == name:
+            return dict(told)
+    raise NotFound(f"there is no view named {name}; narfs view list tells which there are")
 
 
 def ask(operation: str, arguments: Mapping[str, object] | None = None, *, environ: Mapping[str, str]) -> Any:

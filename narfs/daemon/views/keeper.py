@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from narfs.daemon import overlays
 from narfs.daemon.ahead import Ahead
 from narfs.daemon.config import Frontend
 from narfs.daemon.directories import private_directory
@@ -159,7 +160,7 @@ class Views:
             if self._kept.get(name) is not kept:
                 raise NotFound(f"view {name} was removed by somebody else")
             if not lazily:
-                await place.check_bare(name, kept.directory)
+                await trio.to_thread.run_sync(overlays.check_bare, name, str(kept.directory))
             if kept.bound is not None:
                 await self._take_off(kept.spec, kept.bound, lazily=lazily)
                 kept.bound = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from narfs.daemon import linux, overlays
+from narfs.daemon import linux
 from narfs.errors import NotFound, Unavailable, UsageError
 from narfs.mount.mountpoint import mount_at, mountinfo, place_of, prepare, shows
 
@@ -46,16 +46,6 @@ async def take_off(view: str, place: Path, *, lazily: bool) -> None:
     """Take a view off its place, unless somebody did: what is there then is not ours. As ``unbind``."""
     if shows(mountinfo(), place, view):
         await unbind(place, lazily=lazily)
-
-
-async def check_bare(name: str, directory: Path) -> None:
-    """See that no overlay has ``directory`` for a lower layer; UsageError: the kernel would not stop us."""
-    above = await trio.to_thread.run_sync(overlays.first_above, str(directory))
-    if above is not None:
-        raise UsageError(
-            f"view {name}: an overlay lies over it at {above.place} (process {above.pid} has it);"
-            " narfs overlay remove it first, or remove the view lazily"
-        )
 
 
 async def clear(at: Path) -> None:

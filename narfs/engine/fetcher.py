@@ -43,6 +43,9 @@ _log = logging.getLogger(__name__)
 _AHEAD_BYTES = 1024 * 1024
 """NAR in one request that nobody waits for yet: who comes to wait waits for all of it."""
 
+_MOST_UNREAD = 4096
+"""Chunks of one NAR, 100 bytes each: of a NAR that is brought and never read there would be one for each chunk."""
+
 Flights = list[Flight[Chunks]]
 
 
@@ -63,8 +66,8 @@ class Fetcher:
         self._bad: set[int] | None = None
         """Chunks that are bad in a blob that is bad as a whole; the others are fetched one by one."""
         self._keeping = Keeping(means)
-        self.unread: set[int] = set()
-        """Chunks that were fetched ahead and nobody has read yet."""
+        self.unread: dict[int, None] = {}
+        """Chunks that were fetched ahead and nobody has read yet, the latest ones in their order."""
 
     @property
     def lake(self) -> BinaryCache:
@@ -115,7 +118,7 @@ class Fetcher:
         """Count what was fetched ahead and is read now."""
         for chunk in self._index.grid.covering(start, length):
             if chunk in self.unread:
-                self.unread.discard(chunk)
+                del self.unread[chunk]
                 self._means.counters.ahead_used_bytes += self._index.grid.span(chunk).length
 
     # In a blob that is bad.
@@ -228,7 +231,9 @@ class Fetcher:
 
     async def _fetch_ahead(self, request: RangeRequest, turn: Turn) -> Chunks:
         chunks = await self._fetch_range(request, turn)
-        self.unread.update(chunks)
+        self.unread.update(dict.fromkeys(chunks))
+        for chunk in [*islice(self.unread, max(0, len(self.unread) - _MOST_UNREAD))]:
+            del self.unread[chunk]
         turn.holds(nbytes := sum(map(len, chunks.values())))
         self._means.counters.ahead_fetched_bytes += nbytes
         return chunks

@@ -258,3 +258,16 @@ async def test_a_disk_that_hangs_under_what_is_brought_keeps_no_reader_waiting(
         assert store.means.governor.held_bytes > 2_000_000
         with trio.fail_after(3):
             assert await contents(read, b"small") == NOISE[:50_000]
+
+
+async def test_of_what_nobody_reads_only_so_much_is_remembered(house: House, server: Server) -> None:
+    tree: Tree = {b"big": File(NOISE[:1_200_000])}
+    member = add_sealed(house.lake, "fine", tree, KEY, frame_bytes=256)
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await bring([whole(accessor)], Allowance())
+        assert accessor._contents is not None
+        fetcher = accessor._contents._fetcher
+        assert 0 < len(fetcher.unread) <= 4096 < fetcher._index.grid.count
+        assert await contents(accessor, b"big") == NOISE[:1_200_000]
+        assert len(fetcher.unread) < 10

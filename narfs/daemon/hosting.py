@@ -252,7 +252,7 @@ class _Daemon:
 
         jobs = Jobs(household.cache)
         unbounded = self._config.of_all  # fetch-bytes is for one view; what is for none would reach it some day
-        account = household.account("prefetch", unbounded)
+        account = household.account("prefetch", unbounded, by_path=False)
 
         async def begin(name: str | None, selection: Selection | None, most_bytes: int | None) -> JobFacts:
             if name is not None:
@@ -278,7 +278,7 @@ class _Daemon:
                 sessions.give_back(taken)
 
         pinning = Pinning(household.cache, session)
-        with household.account("pins", unbounded).paying():
+        with household.account("pins", unbounded, by_path=False).paying():
             work.start_soon(pinning.run)
         return {**cache_operations.operations(household.cache, pinning), **prefetch_operations(jobs, begin)}
 

@@ -56,13 +56,16 @@ class Household:
     governor: Governor = field(default_factory=Governor)
     """When work ahead of readers may begin."""
 
-    def account(self, name: str, config: Config, *, bandwidth: Size | None = None) -> Account:
-        """Open an account for one View; ``bandwidth`` is what it has at most for itself."""
+    def account(self, name: str, config: Config, *, bandwidth: Size | None = None, by_path: bool = True) -> Account:
+        """Open an account for one View; ``bandwidth`` is what it has at most for itself.
+
+        ``by_path``: it tells what came of each store path, and so grows with them.
+        """
         lanes = [] if bandwidth is None else [Line(bandwidth.bytes).lane()]
         if self.line is not None:
             lanes.append(self.line.lane(config.bandwidth_share))
         quota_bytes = None if config.fetch_bytes is None else config.fetch_bytes.bytes
-        return Account(name, quota_bytes=quota_bytes, lanes=lanes)
+        return Account(name, quota_bytes=quota_bytes, lanes=lanes, by_path=by_path)
 
 
 @dataclass(frozen=True, slots=True)

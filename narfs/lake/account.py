@@ -114,12 +114,15 @@ class Fetched:
 class Account:
     """Of one View; ``quota_bytes`` is exceeded by what is under way when it is reached."""
 
-    def __init__(self, name: str, *, quota_bytes: int | None = None, lanes: Sequence[Lane] = ()) -> None:
+    def __init__(
+        self, name: str, *, quota_bytes: int | None = None, lanes: Sequence[Lane] = (), by_path: bool = True
+    ) -> None:
         self.requests = 0
         self.received_bytes = 0
         self.fetched: dict[str, Fetched] = {}
-        """By the hash part of the store path: of its blob, without what describes it."""
+        """By the hash part of the store path: of its blob, without what describes it. Nothing if not ``by_path``."""
         self._name = name
+        self._by_path = by_path
         self._quota_bytes = quota_bytes
         self._lanes = lanes
 
@@ -154,13 +157,13 @@ class Account:
         """Note a request; OverQuota."""
         self.require()
         self.requests += 1
-        if blob is not None:
+        if blob is not None and self._by_path:
             self.fetched.setdefault(blob.hash_part, Fetched()).requests += 1
 
     async def receive(self, nbytes: int, blob: BlobPlace | None = None) -> None:
         """Note what came, and wait for as long as it should have taken."""
         self.received_bytes += nbytes
-        if blob is not None:
+        if blob is not None and self._by_path:
             self.fetched[blob.hash_part].note(blob.start, nbytes)
         for lane in self._lanes:
             await lane.carry(nbytes)

@@ -150,3 +150,17 @@ async def test_a_view_fetches_no_faster_than_its_process_and_it_may(place: Place
         begun = trio.current_time()
         await household.account("slow", common, bandwidth=own).pays(accessor.settle)
         assert trio.current_time() - begun > 0.3  # 40 kB at 100 kB/s, with 50 ms of credit
+
+
+async def test_what_came_of_each_path_is_noted_only_where_it_is_told(place: Place) -> None:
+    member = place.lake.add("tree", TREE, DIRECT)
+    view = place.household.account("view", place.common)
+    prefetch = place.household.account("prefetch", place.common, by_path=False)
+    async with place.session(place.common) as session:
+        accessor = await prefetch.pays(session.store.find, member.path)
+        await prefetch.pays(accessor.settle)
+        assert prefetch.received_bytes > len(member.nar)
+        assert prefetch.fetched == {}
+        other = await view.pays(session.store.find, place.lake.add("other", OTHER, DIRECT).path)
+        await view.pays(other.settle)
+        assert len(view.fetched) == 1

@@ -13,7 +13,8 @@ import trio.testing
 
 from narfs.cache.pins import Pin, PinnedPath
 from narfs.daemon.caching.pinning import Pinning
-from narfs.errors import Unavailable
+from narfs.daemon.selection import PathName
+from narfs.errors import Unavailable, UsageError
 from tests.cache.nars import opened
 from tests.support.lakes import Lake
 from tests.support.trees import File
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from narfs.daemon.session import Session
+    from tests.daemon.conftest import Place
+    from tests.support.lakes import Member
+
+BUDGET = 1_000_000
 
 
 @pytest.mark.parametrize("trouble", [Unavailable("the store is down"), ZeroDivisionError("oops")])
@@ -61,3 +66,23 @@ async def test_trouble_is_told_once_and_tried_again_every_minute(
         nursery.cancel_scope.cancel()
     said = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(said) == (1 if isinstance(trouble, Unavailable) else 4)
+
+
+async def test_two_pins_at_once_take_no_more_than_may_be_pinned(place: Place, tmp_path: Path) -> None:
+    size = 3 * BUDGET // 5
+    members = [place.lake.add(name, {b"x": File(bytes([number]) * size)}) for number, name in enumerate(["a", "b"])]
+    refused = []
+    async with place.session(place.common) as session, opened(tmp_path / "own", budget_bytes=BUDGET) as cache:
+        pinning = Pinning(cache, session)
+
+        async def pin(member: Member) -> None:
+            try:
+                await pinning.pin(PathName.parse(member.path.path))
+            except UsageError:
+                refused.append(member.path.base_name)
+
+        async with trio.open_nursery() as asking:
+            for member in members:
+                asking.start_soon(pin, member)
+        assert len(refused) == 1
+        assert cache.pinned.pins.nar_bytes < 7 * BUDGET // 8

@@ -72,6 +72,8 @@ class Pinning:
             self._session = lambda: opened
         self._states = {pin.name: _State(list(pin.paths)) for pin in cache.pinned.pins.all}
         self._changed = trio.Event()
+        self._adding = trio.Lock()
+        """Two that were added up at once would each leave the other out."""
 
     def facts(self) -> list[PinFacts]:
         """Say how each does. About 30 µs a NAR that is missing."""
@@ -87,13 +89,14 @@ class Pinning:
             members = await session.members(Selection(closed=True, closures=(name,)))
         root = next(one.narinfo.path for one in members if one.narinfo.path.hash_part == name.hash_part)
         pin = Pin(root.base_name, tuple(PinnedPath(one.lake.keeps_as, one.domain, one.narinfo, now) for one in members))
-        needed, most = self._pinned.pins.bytes_with(pin), self._pinned.most_bytes()
-        if needed > most:
-            raise UsageError(
-                f"{pin.name}: its closure and what is pinned already take {in_words(needed)}, and at most"
-                f" {in_words(most)} of this cache can be pinned: raise --cache-size, or unpin something"
-            )
-        await self._pinned.keep(pin)
+        async with self._adding:
+            needed, most = self._pinned.pins.bytes_with(pin), self._pinned.most_bytes()
+            if needed > most:
+                raise UsageError(
+                    f"{pin.name}: its closure and what is pinned already take {in_words(needed)}, and at most"
+                    f" {in_words(most)} of this cache can be pinned: raise --cache-size, or unpin something"
+                )
+            await self._pinned.keep(pin)
         self._states[pin.name] = _State(list(pin.paths))
         self._changed.set()
         facts = self._facts(pin)

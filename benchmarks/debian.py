@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ def download_source(name: str) -> Path:
         log(f"downloading the source of {name}")
         (folder / "lists/partial").mkdir(parents=True, exist_ok=True)
         release = platform.freedesktop_os_release()["VERSION_CODENAME"]
-        (folder / "sources.list").write_text(f"deb-src http://deb.debian.org/debian {release} main\n", encoding="utf-8")
+        (folder / "sources.list").write_text(f"deb-src {_mirror()} {release} main\n", encoding="utf-8")
         ours = {
             "Dir::Etc::SourceList": folder / "sources.list",
             "Dir::Etc::SourceParts": "/dev/null",
@@ -49,6 +50,16 @@ def download_source(name: str) -> Path:
         subprocess.run((*apt_get, "source", "--download-only", name), cwd=folder, check=True)
         found = list(folder.glob("*.orig.tar.*"))
     return found[0]
+
+
+def _mirror() -> str:
+    """Give the one that apt has this machine's Debian from."""
+    main = ("Created-By: Packages", "Origin: Debian", "Label: Debian", "Component: main")
+    command = ("apt-get", "indextargets", "--format", "$(REPO_URI)", *main)
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    if not told:
+        sys.exit("apt knows no mirror of Debian: this is another system, or apt-get update has not run")
+    return told[0]
 
 
 def with_dependencies(*packages: str) -> dict[str, tuple[str, ...]]:

@@ -11,6 +11,7 @@ import trio
 
 from narfs.errors import Unavailable
 from narfs.mount.fuse.handlers import Handlers
+from narfs.mount.fuse.reading import never_wait
 from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
 
@@ -91,6 +92,7 @@ def _mount(handlers: Handlers, place: Path, options: MountOptions) -> None:
         said.seek(0)
         text = said.read()
     if failure is None:
+        never_wait()
         os.write(_STANDARD_ERROR, text)  # a warning, or another thread's
         return
     lines = [line.strip() for line in text.decode(errors="replace").splitlines() if line.strip()]

@@ -1,0 +1,39 @@
+"""Reading what the kernel asks, without ever waiting for it there.
+
+pyfuse3 waits until its descriptor is readable and reads it then, as if a request could not go again. It can: whoever
+asked is killed before his request is read, or wants to give up a read that is answered first. libfuse then waits in
+the kernel for the next request, whoever that may come from, and holds the interpreter's lock meanwhile: no timer, no
+socket and no thread of this process goes on. So the descriptor is made to say that there is nothing, and a task that
+takes this for a failure begins again.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import pyfuse3
+
+_DEVICE: Final = os.makedev(10, 229)
+"""/dev/fuse, wherever it is: devices.txt of the kernel."""
+
+_loop: Final = pyfuse3._session_loop  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other door
+
+
+def never_wait() -> None:
+    """Make what reads requests of FUSE sessions in this process wait in its event loop only."""
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # it was the listing's
+            if os.fstat(int(each.name)).st_rdev == _DEVICE:
+                os.set_blocking(int(each.name), False)
+    pyfuse3._session_loop = _patient_loop  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+async def _patient_loop(*arguments: Any) -> None:
+    """Do what a task of pyfuse3 does; each time there is nothing, it loses a buffer: 4 KiB, and 1 MiB of addresses."""
+    while True:
+        with suppress(BlockingIOError):
+            await _loop(*arguments)
+            return

@@ -100,7 +100,7 @@ def run(task: DaemonTask, announcer: Announcer) -> None:
     if task.group not in (-1, *os.getgroups()) and os.geteuid() == 0:
         os.setgroups([*os.getgroups(), task.group])  # whoever is in a group may give it the socket
     give_up_privileges()
-    event_loop.run(partial(serve, task, announcer))
+    event_loop.run_service(partial(serve, task, announcer))
 
 
 async def serve(task: DaemonTask, announcer: Announcer) -> None:

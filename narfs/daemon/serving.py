@@ -99,7 +99,7 @@ def run(task: Task, announcer: Announcer) -> None:
     """Serve in an event loop of one's own."""
     take_all_descriptors()
     give_up_privileges()
-    event_loop.run(partial(serve, task, announcer))
+    event_loop.run_service(partial(serve, task, announcer))
 
 
 def give_up_privileges() -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import trio
 
@@ -29,3 +32,22 @@ def test_of_several_failures_the_most_telling_is_raised(
 ) -> None:
     with pytest.raises(told):
         event_loop.run(lambda: _fail(*failures))
+
+
+STANDING = """if 1:
+    import ctypes, trio
+    from narfs.daemon import event_loop
+
+    async def stand(still):
+        await trio.sleep(0.3)
+        ctypes.PyDLL(None).usleep(300_000 if still else 0)  # with the interpreter's lock
+
+    event_loop.run_service(lambda: stand({still}), still_s=0.2)
+"""
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_a_loop_that_stands_still_says_where(*, still: bool) -> None:
+    command = [sys.executable, "-c", STANDING.format(still=still)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    assert (" in stand" in done.stderr) == still

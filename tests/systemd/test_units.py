@@ -85,6 +85,7 @@ def machine(booted: Machine) -> Iterator[Machine]:
     """A machine with the units installed, and nothing started before or after."""
     yield booted
     booted.run("systemctl", "stop", *UNITS)
+    booted.start("systemctl", "reset-failed", "narfs")  # or all tests together would start it too often
     assert booted.mounts() == []
 
 
@@ -138,6 +139,13 @@ def motto(machine: Machine, place: str, member: Member) -> str:
 def test_systemd_finds_nothing_wrong_with_the_units(machine: Machine) -> None:
     done = machine.start("systemd-analyze", "verify", *(f"/etc/systemd/system/{unit}" for unit in UNITS))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_daemon_that_always_hangs_is_given_up() -> None:
+    text = (HERE.parents[1] / "systemd/narfs.service").read_text()
+    told = {name: int(number) for name, number in re.findall(r"^(\w+)=(\d+)(?:min)?$", text, re.MULTILINE)}
+    each_s = 10 + told["WatchdogSec"] + told["RestartSec"]  # it may take 10 s to start
+    assert told["StartLimitBurst"] * each_s < 60 * told["StartLimitIntervalSec"]
 
 
 def test_group_and_directories_are_made(machine: Machine) -> None:

@@ -121,6 +121,7 @@ class _Daemon:
         self._images: Images | None = None
         self._handed_over = False
         """Whether somebody keeps the descriptor of the slabs."""
+        self._told_to_end = False
 
     async def hear_signals(self, serving: trio.CancelScope) -> None:
         """End, or read the configuration again."""
@@ -130,12 +131,17 @@ class _Daemon:
                     self._reload()
                     continue
                 log.info("%s: ending", signal.Signals(number).name)
+                self._told_to_end = True
                 notify_systemd("STOPPING=1", self._task.environ)
-                if self._images is not None and self._handed_over and await fd_store.restarting(self._task.environ):
-                    log.info("what EROFS shows is left to the daemon that comes after")
-                    self._images.leave()
+                if self._handed_over and await fd_store.restarting(self._task.environ):
+                    self._leave_images()
                 serving.cancel()
                 return
+
+    def _leave_images(self) -> None:
+        if self._images is not None and self._handed_over:
+            log.info("what EROFS shows is left to the daemon that comes after")
+            self._images.leave()
 
     async def serve(self, announcer: Announcer) -> None:
         """Open everything, make the Views that are kept on disk, and serve."""
@@ -194,6 +200,12 @@ class _Daemon:
                         options=MountOptions.for_this_user(source=STAGE_SOURCE),
                         on_ready=lambda handlers: work.start_soon(open_doors, handlers),
                     )
+            except UsageError:  # nobody starts it again
+                raise
+            except BaseException:
+                if not self._told_to_end:
+                    self._leave_images()
+                raise
             finally:
                 with trio.CancelScope(shield=True):
                     await views.close()

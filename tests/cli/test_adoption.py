@@ -35,9 +35,9 @@ class Manager:
         self._said.settimeout(20)
         self.kept: list[int] = []
 
-    def start(self) -> Process:
-        """Start a daemon with what is kept, and wait until it is ready."""
-        command = [sys.executable, "-m", "narfs", "daemon", *self._program.stores]
+    def start(self, *python: str) -> Process:
+        """Start a daemon with what is kept, and wait until it is ready; ``python`` is how, if not by ``-m narfs``."""
+        command = [sys.executable, *(python or ("-m", "narfs")), "daemon", *self._program.stores]
         environ = {"NOTIFY_SOCKET": str(self._program.home / "notify"), "INVOCATION_ID": "1"}
         script = 'exec "$@"'
         if self.kept:
@@ -80,6 +80,21 @@ def managed(program: Program) -> Iterator[Manager]:
         for mount in mounts_below(program.home):
             unmount(mount)
         manager.close()
+
+
+WITH_A_BUG = """if 1:
+    from dataclasses import replace
+    from narfs.cli import main
+    from narfs.daemon import hosting
+
+    def run_once_configured(task, announcer, run=hosting.run):
+        loads = [task.load]
+        run(replace(task, load=lambda: loads.pop()()), announcer)
+
+    hosting.run = run_once_configured
+    main()
+"""
+"""Ends with a traceback at SIGHUP."""
 
 
 def end(process: Process, number: signal.Signals) -> None:
@@ -138,9 +153,10 @@ def test_slabs_that_nobody_can_go_on_with_are_kept_no_longer(program: Program, b
             process.wait()
 
 
-def test_who_has_a_file_open_goes_on_under_the_next(program: Program, by_erofs: str) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP], ids=["killed", "by a bug"])
+def test_who_has_a_file_open_goes_on_under_the_next(program: Program, by_erofs: str, number: signal.Signals) -> None:
     with managed(program) as manager:
-        process = manager.start()
+        process = manager.start("-c", WITH_A_BUG)
         try:
             directory = Path(
                 create(program, "one", "--path", program.library.path.path, "--frontend", by_erofs)["directory"]
@@ -149,7 +165,8 @@ def test_who_has_a_file_open_goes_on_under_the_next(program: Program, by_erofs: 
             manager.hear()
             device = directory.stat().st_dev
             with (program.at(directory, program.library) / "motto").open("rb") as held:
-                end(process, signal.SIGKILL)
+                end(process, number)
+                assert process.returncode != 0
                 process = manager.start()
                 assert os.pread(held.fileno(), 8, 0) == b"be lazy\n"
             assert directory.stat().st_dev == device, "it was not mounted anew"

@@ -72,14 +72,15 @@ def run(plan: Plan) -> None:
 async def _direct(url: str, bundle: Path) -> AsyncIterator[Transport]:
     settings = LakeSettings(ssl_cert_file=bundle)
     async with make_client(settings, tls=True, environ={}) as client:
-        yield HttpTransport(LakeClient(client.direct, client.through, frozenset()), StoreUrl.parse(url), settings)
+        ours = LakeClient(client.direct, lambda: client.through, frozenset())
+        yield HttpTransport(ours, StoreUrl.parse(url), settings)
 
 
 @asynccontextmanager
 async def _httpx(url: str, bundle: Path) -> AsyncIterator[Transport]:
     settings = LakeSettings(ssl_cert_file=bundle)
     async with make_client(settings, tls=True, environ={}) as client:
-        all_through_httpx = LakeClient(client.direct, client.through, frozenset({"http", "https"}))
+        all_through_httpx = LakeClient(client.direct, lambda: client.through, frozenset({"http", "https"}))
         yield HttpTransport(all_through_httpx, StoreUrl.parse(url), settings)
 
 

@@ -88,5 +88,5 @@ async def _httpx(server: S3Server) -> AsyncIterator[Transport]:
     settings = LakeSettings()
     async with make_client(settings, tls=False, environ={}) as client:
         client.through.auth = Signature()
-        all_through_httpx = LakeClient(client.direct, client.through, frozenset({"http"}))
+        all_through_httpx = LakeClient(client.direct, lambda: client.through, frozenset({"http"}))
         yield HttpTransport(all_through_httpx, StoreUrl.parse(f"{server.endpoint}/lake"), settings)

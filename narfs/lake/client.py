@@ -31,7 +31,7 @@ from narfs.lake.link import Dialler
 from narfs.lake.response import HttpxResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from types import TracebackType
 
     from narfs.lake.response import Response
@@ -48,10 +48,20 @@ _USER_AGENT = f"narfs/{__version__}"
 class LakeClient:
     """Asks over HTTP; a context manager that hangs up. ``proxied``: the schemes whose URLs may have a proxy."""
 
-    def __init__(self, direct: DirectClient, through: httpx.AsyncClient, proxied: frozenset[str]) -> None:
+    def __init__(
+        self, direct: DirectClient, make_through: Callable[[], httpx.AsyncClient], proxied: frozenset[str]
+    ) -> None:
         self.direct = direct
-        self.through = through
         self.proxied = proxied
+        self._make_through = make_through
+        self._through: httpx.AsyncClient | None = None
+
+    @property
+    def through(self) -> httpx.AsyncClient:
+        """What uploads and proxies take. Made when it is first needed: 10 ms, most of it for what httpx imports."""
+        if self._through is None:
+            self._through = self._make_through()
+        return self._through
 
     async def ask(
         self, method: str, url: str, *, headers: Mapping[str, str], content: bytes | AsyncIterable[bytes] | None = None
@@ -65,14 +75,14 @@ class LakeClient:
         return HttpxResponse(await self.through.send(request, stream=True))
 
     async def __aenter__(self) -> Self:
-        await self.through.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.direct.close()
-        await self.through.__aexit__(kind, error, traceback)
+        if self._through is not None:
+            await self._through.aclose()
 
 
 class _Upload(httpx.AsyncByteStream):
@@ -91,9 +101,10 @@ def make_client(settings: LakeSettings, *, tls: bool, environ: Mapping[str, str]
     kept = settings.short_requests + settings.long_bodies
     context = _tls_context(settings, environ) if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     proxies = getproxies()
-    schemes = ("http", "https")
-    try:
-        through = httpx.AsyncClient(
+    proxied = frozenset(scheme for scheme in ("http", "https") if proxies.get(scheme) or proxies.get("all"))
+
+    def make_through() -> httpx.AsyncClient:
+        return httpx.AsyncClient(
             verify=context,
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_S),
             timeout=httpx.Timeout(settings.stall_deadline_s, connect=settings.connect_deadline_s),
@@ -101,13 +112,14 @@ def make_client(settings: LakeSettings, *, tls: bool, environ: Mapping[str, str]
             follow_redirects=False,
             trust_env=True,
         )
+
+    client = LakeClient(DirectClient(Dialler(settings, context).dial, max_kept=kept), make_through, proxied)
+    try:
+        if proxied:
+            _ = client.through  # now, not at the first request: what makes no sense is to be heard of
     except (ValueError, httpx.InvalidURL) as error:
         raise UsageError(f"a proxy variable of the environment makes no sense: {error}") from error
-    return LakeClient(
-        DirectClient(Dialler(settings, context).dial, max_kept=kept),
-        through,
-        frozenset(scheme for scheme in schemes if proxies.get(scheme) or proxies.get("all")),
-    )
+    return client
 
 
 def credentials(url: StoreUrl, settings: LakeSettings) -> dict[str, str]:

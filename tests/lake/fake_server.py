@@ -158,7 +158,7 @@ def client(server: FakeServer, settings: LakeSettings) -> LakeClient:
     through._transport._pool = httpcore.AsyncConnectionPool(network_backend=server, max_connections=None)
     through._mounts.clear()
     return LakeClient(
-        DirectClient(server.dial, max_kept=3), made.through, frozenset({"http"} if server.proxied else ())
+        DirectClient(server.dial, max_kept=3), lambda: made.through, frozenset({"http"} if server.proxied else ())
     )
 
 

@@ -17,6 +17,7 @@ zeros          Zeros: which kilobytes of a NAR really are zeros
 lots           Lots: gives each NAR its place in EROFS images and slabs
 profiles       Profiles: what programs read; the one module that other processes may use, too
 parts          Parts: ready parts of EROFS images, beside the NARs they describe
+vouched        who was found to have signed a narinfo
 catalog        Catalog: sizes, recency, narinfos, roots and lots, in memory and written in batches
 catalog_file   CatalogFile: the same on disk, in SQLite
 holder         Holder: one directory, one process; notices a power cut
@@ -29,7 +30,7 @@ means          what these rooms share, and what they count
 On disk (0700)::
 
     lock                          flock; "pid boot-id open|clean"
-    catalog.sqlite                losing it loses recency and narinfos, no contents
+    catalog.sqlite                losing it loses recency, narinfos and who was found to have signed them, no contents
     nar/<2>/<nix32 key>.nar       the NAR with holes: file offset = NarOffset
                           .map    one byte per chunk: present or not
                           .index  NarIndex; written last. Without it the NAR is not in the cache

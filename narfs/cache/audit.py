@@ -3,6 +3,7 @@
 It goes in steps, while others read, write and evict; a step knows of the one before its Cursor and nothing else::
 
     at the beginning    the catalog, every page; what lies about in the directory
+    then                signatures that are kept as checked
     folder by folder    what has no name of ours goes
       NAR by NAR        index, map and sizes as a reader looks at them; every chunk that is claimed, also one that was
                         compared before; the part for images; how much is recorded
@@ -46,7 +47,10 @@ _FOREIGN: Final = "nothing that narfs made"
 
 
 class Cursor(NamedTuple):
-    """How far an audit is: all NARs up to ``name``, and of that all chunks before ``chunk`` (negative: all)."""
+    """How far an audit is: all NARs up to ``name``, and of that all chunks before ``chunk`` (negative: all).
+
+    Without a name ``chunk`` is the last row of signatures instead.
+    """
 
     name: str = ""
     chunk: int = _DONE
@@ -86,8 +90,12 @@ class Audit:
         """
         findings, until = Findings(), trio.current_time() + seconds
         if cursor is None:
-            cursor = Cursor()
+            cursor = Cursor(chunk=0)
             await self._begin(findings)
+        while not cursor.name and cursor.chunk != _DONE:
+            cursor = await self._signatures(cursor.chunk, findings)
+            if trio.current_time() >= until:
+                return findings, cursor
         for folder in await self._blocking(_folders, self._means.places.nars, cursor.name[:2]):
             names, strays = await self._blocking(_names, folder)
             for stray in strays:
@@ -116,6 +124,14 @@ class Audit:
         findings.left += [Flaw(path.name, _FOREIGN) for path in around]
         for path in among:
             await self._drop_stray(path, findings)
+
+    async def _signatures(self, after: int, findings: Findings) -> Cursor:
+        """Check signatures; the narinfos stay, and whoever wants one checks it for himself."""
+        checked = await self._cache.catalog.check_signatures(after)
+        for _, hash_part in checked.wrong:
+            why = f"{hash_part}.narinfo is not signed by the key that is said to have signed it"
+            findings.dropped.append(Flaw(self._means.places.catalog.name, why))
+        return Cursor(chunk=_DONE if checked.last is None else checked.last)
 
     async def _one(self, name: str, begin: int, until: float, findings: Findings) -> int:
         """Look at one NAR from chunk ``begin`` on; give the chunk where time ran out, or _DONE."""

@@ -1,4 +1,6 @@
-"""CatalogFile: sizes and recency of units, narinfos, roots and lots in one SQLite file. Blocking; raises sqlite3.Error.
+"""CatalogFile: sizes and recency of units, narinfos and who signed them, roots and lots in one SQLite file.
+
+Blocking; raises sqlite3.Error.
 
 Two connections. The writer is used by one thread at a time and checkpoints (fsync, milliseconds) there. The reader
 answers point look-ups on the event loop: 10 µs for a narinfo in memory; in WAL mode it never waits for the writer.
@@ -13,12 +15,15 @@ import sqlite3
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from narfs.cache import vouched
 from narfs.cache.budget import Unit
 from narfs.formats.erofs.lot import Lot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from narfs.formats.signature import PublicKey
 
 _VERSION: Final = 1
 """The schema below says it too."""
@@ -60,14 +65,32 @@ _LOTS: Final = """
         slab_block INTEGER NOT NULL, slab_blocks INTEGER NOT NULL
     )
 """
-"""Came later, and is nothing that an older version minds."""
+_VOUCHED: Final = """
+    CREATE TABLE IF NOT EXISTS vouched (
+        lake TEXT NOT NULL, hash_part TEXT NOT NULL, key TEXT NOT NULL, proof BLOB NOT NULL,
+        UNIQUE (lake, hash_part) ON CONFLICT REPLACE
+    );
+    CREATE TRIGGER IF NOT EXISTS narinfo_goes AFTER DELETE ON narinfo
+        BEGIN DELETE FROM vouched WHERE lake = old.lake AND hash_part = old.hash_part; END;
+"""
+"""Both came later, and are nothing that an older version minds."""
 
 
 class StoredNarInfo(NamedTuple):
-    """The text of a narinfo as the lake sent it, and when (seconds since the epoch)."""
+    """The text of a narinfo, and when the lake sent it (seconds since the epoch)."""
 
     text: bytes
     time: float
+    voucher: PublicKey | None = None
+    """A key that was found to have signed it. Whether that counts is the reader's to say."""
+
+
+class Checked(NamedTuple):
+    """What came of some rows of signatures; ``last`` is the last of them, None if there are no more."""
+
+    last: int | None
+    wrong: list[tuple[str, str]]
+    """Lakes and hash parts of narinfos that no key signed that is said to have done so."""
 
 
 class StoredRoot(NamedTuple):
@@ -116,6 +139,7 @@ class CatalogFile:
                 raise sqlite3.DatabaseError(f"not a catalog of version {_VERSION}")  # noqa: TRY301 - as SQLite would say it
             self.total_bytes()
             self._writer.execute(_LOTS)
+            self._writer.executescript(_VOUCHED)
             self._reader = _connect(path)
         except BaseException:
             self._writer.close()
@@ -131,9 +155,14 @@ class CatalogFile:
     def narinfo(self, lake: str, hash_part: str) -> StoredNarInfo | None:
         """Look one narinfo up."""
         row = self._reader.execute(
-            "SELECT text, time FROM narinfo WHERE lake = ? AND hash_part = ?", (lake, hash_part)
+            "SELECT text, time, key, proof FROM narinfo LEFT JOIN vouched USING (lake, hash_part)"
+            " WHERE lake = ? AND hash_part = ?",
+            (lake, hash_part),
         ).fetchone()
-        return None if row is None else StoredNarInfo(*row)
+        if row is None:
+            return None
+        text, time, key, proof = row
+        return StoredNarInfo(text, time, vouched.voucher(text, key, proof))
 
     def root(self, nar_hash: bytes) -> StoredRoot | None:
         """Look one root up."""
@@ -175,6 +204,21 @@ class CatalogFile:
             raise sqlite3.DatabaseError(found)
         summed = self._writer.execute("SELECT coalesce(sum(size), 0) FROM unit").fetchone()
         return self._writer.execute("UPDATE total SET size = ?1 WHERE size <> ?1", summed).rowcount > 0
+
+    def drop_unsigned(self, after: int, rows: int) -> Checked:
+        """Check the signatures of so many rows, 0.1 ms each, and forget which key signed where none did."""
+        found = self._writer.execute(
+            "SELECT vouched.rowid, lake, hash_part, text, CAST(key AS TEXT)"
+            " FROM vouched JOIN narinfo USING (lake, hash_part)"
+            " WHERE vouched.rowid > ? ORDER BY vouched.rowid LIMIT ?",
+            (after, rows),
+        ).fetchall()
+        wrong = []
+        for row, *name, text, key in found:
+            if not vouched.is_signed(text, key):
+                wrong.append((name[0], name[1]))
+                self._writer.execute("DELETE FROM vouched WHERE rowid = ?", (row,))
+        return Checked(found[-1][0] if len(found) == rows else None, wrong)
 
     def contents(self) -> Contents:
         """Count."""
@@ -234,7 +278,13 @@ class CatalogFile:
             self._writer.execute("DELETE FROM lot")
         many("INSERT OR REPLACE INTO lot VALUES (?, ?, ?, ?, ?)", ((key, *lot) for key, lot in changes.lots.items()))
         if changes.narinfos:
-            many("INSERT INTO narinfo VALUES (?, ?, ?, ?)", ((*key, *value) for key, value in changes.narinfos.items()))
+            kept = changes.narinfos.items()
+            many("INSERT INTO narinfo VALUES (?, ?, ?, ?)", ((*name, each.text, each.time) for name, each in kept))
+            signers = ((name, each.text, str(each.voucher)) for name, each in kept if each.voucher is not None)
+            many(
+                "INSERT INTO vouched VALUES (?, ?, ?, ?)",
+                ((*name, key, vouched.proof(text, key)) for name, text, key in signers),
+            )
             self._writer.execute(
                 "DELETE FROM narinfo WHERE rowid <= (SELECT max(rowid) FROM narinfo) - ?", (_NARINFOS_MAX,)
             )

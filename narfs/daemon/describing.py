@@ -56,4 +56,4 @@ async def _trust(session: Session, described: Described) -> dict[str, Any]:
         why = "content address" if narinfo.content_address_matches() else "store is trusted"
     # Without the cache it is not known here; a daemon that has it may know.
     verified = None if session.cache is None else (await session.store.accessor(described)).verified
-    return {"trustedBy": why, "signedBy": signer, "verified": verified}
+    return {"trustedBy": why, "signedBy": signer and signer.name, "verified": verified}

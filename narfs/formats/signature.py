@@ -134,6 +134,10 @@ class PublicKeys:
             return signature.key_name
         return None
 
+    def named(self, name: str) -> PublicKey | None:
+        """Give the key that counts under this name."""
+        return next((key for key in self.keys if key.name == name), None)
+
     @cached_property
     def _verify_keys(self) -> dict[str, VerifyKey]:
         return {key.name: VerifyKey(key.key32) for key in reversed(self.keys)}

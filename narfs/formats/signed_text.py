@@ -51,7 +51,8 @@ def signer_of(statement: str, lines: Iterable[str], keys: PublicKeys, what: str)
     """Find the first of ``keys`` that signed; Untrusted, FormatError."""
     lines = list(lines)
     name = keys.verify(statement, map(Signature.parse, lines))
-    if name is None:
+    key = None if name is None else keys.named(name)
+    if key is None:
         names = quote(", ".join(line.partition(":")[0] for line in lines))
         raise Untrusted(f"{what}: no trusted index key signed it; the signatures are of {names}")
-    return next(key for key in keys if key.name == name)
+    return key

@@ -15,6 +15,7 @@ cache       the only wing that touches the cache directory: NarFile, Catalog, Ch
 formats     bytes in, values out: no I/O, no async, no clock
 errors      the exception tree; no errno
 privileges  what a process gives up before it serves strangers, or unpacks what they packed
+seccomp     the system calls of a process that has all it needs open
 offsets     rulers and grids, pure arithmetic
 ==========  ==================================================================================================
 

@@ -67,6 +67,13 @@ class Draft:
             raise CacheUnusable(f"{self.path.name} has {len(data)} of the {length} bytes expected at {start}")
         return data
 
+    @property
+    def file(self) -> Descriptor:
+        """Give the file itself, for whoever fills it; CacheUnusable."""
+        if self._file is None:
+            raise CacheUnusable(f"{self.path.name} is no longer passing")
+        return self._file
+
     async def commit(self, index: NarIndex, *, random_access: bool) -> CachedNar:
         """Make it a NAR of the cache, complete; the caller has compared it with its NarHash. CacheUnusable.
 

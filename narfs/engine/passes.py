@@ -24,6 +24,7 @@ from narfs.offsets import BlobOffset
 
 if TYPE_CHECKING:
     from narfs.cache.chunk_cache import CachedNar, Draft
+    from narfs.cache.disk import Descriptor
     from narfs.engine.means import Described, Means
     from narfs.formats.nar import Root
 
@@ -117,27 +118,28 @@ class Pass:
         self.draft = draft
         self.growing = GrowingListing() if self.progressive else None
         try:
-            return await self._stream(described, str(draft.path))
+            return await self._stream(described, draft.file)
         except CacheUnusable as error:
             raise draft.failed(error) from error
         finally:
             self.draft = self.growing = None
             self.passed = 0
 
-    async def _stream(self, described: Described, path: str | None) -> NarIndex:
+    async def _stream(self, described: Described, file: Descriptor | None) -> NarIndex:
         # Not under progressive: a beginning of another version than the rest would be a mismatch, and poison the path.
         if not self.progressive and (beginning := self._means.beginnings.take(described)):
             try:
-                return await self._stream_behind(beginning, described, path)
+                return await self._stream_behind(beginning, described, file)
             except (Corrupt, FormatError) as error:
                 _log.debug("%s: once more from its first byte: %s", described.narinfo.path.base_name, error)
-        return await self._stream_behind(b"", described, path)
+        return await self._stream_behind(b"", described, file)
 
-    async def _stream_behind(self, beginning: bytes, described: Described, path: str | None) -> NarIndex:
+    async def _stream_behind(self, beginning: bytes, described: Described, file: Descriptor | None) -> NarIndex:
         """Pass a blob of which the first bytes are here."""
         narinfo = described.narinfo
-        order = Order(narinfo.compression, narinfo.nar_hash.hex(), narinfo.nar_size, path, self.progressive)
-        async with self._means.workers.begin(order, self) as ticket:
+        kept = file is not None
+        order = Order(narinfo.compression, narinfo.nar_hash.hex(), narinfo.nar_size, kept, self.progressive)
+        async with self._means.workers.begin(order, self, file) as ticket:
             if beginning:
                 await ticket.send(beginning)
             if len(beginning) != narinfo.file_size:

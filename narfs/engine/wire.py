@@ -26,7 +26,7 @@ class Say(IntEnum):
     """Kinds of messages."""
 
     BEGIN = 1
-    """loop → worker: an Order as JSON."""
+    """loop → worker: an Order as JSON; with its first byte comes the descriptor of the file, if it is kept."""
     DATA = 2
     """loop → worker: the next bytes of the blob."""
     END = 3
@@ -47,12 +47,12 @@ class Say(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a worker is to do: ``path`` is the file that takes the NAR (None: only check and index it)."""
+    """What a worker is to do; ``kept``: a file takes the NAR, whose descriptor comes with this."""
 
     compression: str
     nar_hash: str
     nar_size: int
-    path: str | None
+    kept: bool
     progressive: bool
     begins: ClassVar[Say] = Say.BEGIN
 

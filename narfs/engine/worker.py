@@ -1,18 +1,21 @@
 """The worker process: runs ingests for a mount, so that no parsing or hashing holds the mount's interpreter lock.
 
 Started by ``workers.py`` as ``python -m narfs.engine.worker FD``; FD is its end of a socket pair and its only way out.
-It serves any number of passes at once, in the order their bytes come, and ends when the other end closes. It opens one
-kind of file: the draft that the cache made for a pass.
+It serves any number of passes at once, in the order their bytes come, and ends when the other end closes. It opens
+nothing, and could not (``seccomp``): the files that take the NARs come to it open.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import struct
 import sys
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from narfs.engine.ingest import Ingest
 from narfs.engine.wire import HEADER, PASSED, ROOT, Order, PartOrder, Say, failure_to_bytes, pack
@@ -20,9 +23,10 @@ from narfs.errors import CacheUnusable, NarfsError
 from narfs.formats.erofs.part import Layout
 from narfs.formats.listing import Kind, NarListing
 from narfs.privileges import keep_only
+from narfs.seccomp import confine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import BinaryIO
 
 _REPORT_EVERY_BYTES = 8 * 1024 * 1024
@@ -31,6 +35,8 @@ _REPORT_EVERY_BYTES = 8 * 1024 * 1024
 _MESSAGES_AHEAD = 4
 """Messages, of at most 1 MiB, read while an older one is worked on."""
 
+_RIGHTS_BYTES = socket.CMSG_SPACE(struct.calcsize("i"))
+
 _NICENESS = 5
 """The mount answers programs that wait; a pass is ahead of them. They must win when there are fewer cores than work."""
 
@@ -38,7 +44,7 @@ _NICENESS = 5
 class WorkerPass:
     """One pass in the worker: an ingest, the file its pieces go to, and what was reported of it."""
 
-    def __init__(self, order: Order, say: Callable[[Say, bytes], None]) -> None:
+    def __init__(self, order: Order, file: int | None, say: Callable[[Say, bytes], None]) -> None:
         self._say = say
         self._progressive = order.progressive
         self._threads = ThreadPoolExecutor(1)
@@ -50,10 +56,7 @@ class WorkerPass:
         )
         self._reported = 0
         self._root_said = False
-        try:
-            self._file = None if order.path is None else os.open(order.path, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise CacheUnusable(f"{order.path}: {error.strerror}") from error
+        self._file = file
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the blob; write and report what comes of them."""
@@ -125,6 +128,7 @@ class Worker:
 
     def __init__(self, peer: socket.socket) -> None:
         self._peer = peer
+        self._incoming = _Incoming(peer)
         self._passes: dict[int, WorkerPass | PartMaking] = {}
 
     def serve(self) -> None:
@@ -132,7 +136,7 @@ class Worker:
 
         Messages are read ahead in a thread: the loop brings the next bytes while these are being decompressed.
         """
-        with self._peer.makefile("rb") as incoming, ThreadPoolExecutor(1) as reader:
+        with io.BufferedReader(self._incoming) as incoming, ThreadPoolExecutor(1) as reader:
             ahead = deque(reader.submit(_read_message, incoming) for _ in range(_MESSAGES_AHEAD))
             while (message := ahead.popleft().result()) is not None:
                 ahead.append(reader.submit(_read_message, incoming))
@@ -148,7 +152,8 @@ class Worker:
     def _obey(self, kind: Say, number: int, payload: bytes) -> None:
         if kind is Say.BEGIN:
             order = Order.from_bytes(payload)
-            self._passes[number] = WorkerPass(order, lambda kind, data: self._say(number, kind, data))
+            with self._incoming.file() if order.kept else nullcontext(None) as file:
+                self._passes[number] = WorkerPass(order, file, lambda kind, data: self._say(number, kind, data))
         elif kind is Say.BEGIN_PART:
             part_order = PartOrder.from_bytes(payload)
             self._passes[number] = PartMaking(part_order, lambda kind, data: self._say(number, kind, data))
@@ -170,6 +175,37 @@ class Worker:
             ended.close()
 
 
+class _Incoming(io.RawIOBase):
+    """What comes by a socket, and the descriptors that come with it."""
+
+    def __init__(self, peer: socket.socket) -> None:
+        self._peer = peer
+        self._files: deque[int | None] = deque()
+
+    def readable(self) -> bool:
+        """Say so."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some. What comes with one descriptor is never read together with what comes with the next."""
+        count, ancillary, flags, _ = self._peer.recvmsg_into([buffer], _RIGHTS_BYTES, socket.MSG_CMSG_CLOEXEC)
+        self._files.extend(struct.unpack("i", data)[0] for _, _, data in ancillary)
+        if flags & socket.MSG_CTRUNC:  # this process may have no more; it must not take the next one for it
+            self._files.append(None)
+        return count
+
+    @contextmanager
+    def file(self) -> Iterator[int]:
+        """Take the next descriptor; it stays open if the block does not fail. CacheUnusable."""
+        if (file := self._files.popleft()) is None:
+            raise CacheUnusable("a worker process may have no more open files")
+        try:
+            yield file
+        except BaseException:
+            os.close(file)
+            raise
+
+
 def _read_message(incoming: BinaryIO) -> tuple[Say, int, bytes] | None:
     """Read one message; None when the other end has closed, also in the middle of one."""
     if len(header := incoming.read(HEADER.size)) < HEADER.size:
@@ -182,8 +218,10 @@ def _read_message(incoming: BinaryIO) -> tuple[Say, int, bytes] | None:
 def main() -> None:
     """Serve the socket whose descriptor the command line names."""
     os.nice(_NICENESS)
-    keep_only()  # it unpacks what strangers packed, and has its descriptors and its user's files
+    keep_only()  # it unpacks what strangers packed
     with socket.socket(fileno=int(sys.argv[1])) as peer:
+        if (why_not := confine()) is not None:
+            sys.stderr.write(f"narfs: a worker process may open files and connect, as the daemon may: {why_not}\n")
         try:
             Worker(peer).serve()
         except (BrokenPipeError, ConnectionResetError):

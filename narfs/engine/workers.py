@@ -20,6 +20,7 @@ import itertools
 import logging
 import os
 import socket
+import struct
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -34,6 +35,8 @@ from narfs.formats.nar import Root
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from narfs.cache.disk import Descriptor
 
 _log = logging.getLogger(__name__)
 
@@ -120,8 +123,11 @@ class _WorkerProcess:
         """Bytes that it has said, about any pass: its sign of life."""
         self.alive = True
 
-    async def send(self, *parts: bytes) -> None:
-        """Send one message; in parts, so that a piece of 1 MiB is not copied to be behind its header."""
+    async def send(self, *parts: bytes, file: Descriptor | None = None) -> None:
+        """Send one message; in parts, so that a piece of 1 MiB is not copied to be behind its header.
+
+        ``file`` is open in the worker then, too.
+        """
         async with self._sending:
             if not self.alive:
                 raise Unavailable("a worker process ended in the middle of a pass")
@@ -129,13 +135,18 @@ class _WorkerProcess:
             # a worker that takes nothing for so long is stuck and is given up.
             with trio.CancelScope(shield=True, relative_deadline=_STUCK_S) as scope:
                 try:
-                    for part in parts:
+                    sent = 0 if file is None else await self._send_with(file, parts[0])
+                    for part in (parts[0][sent:], *parts[1:]):
                         await self._stream.send_all(part)
-                except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
                     raise Unavailable("a worker process ended in the middle of a pass") from error
             if scope.cancelled_caught:
                 self.give_up()
                 raise Unavailable(f"a worker process took nothing for {_STUCK_S:.0f} s and was ended")
+
+    async def _send_with(self, file: Descriptor, data: bytes) -> int:
+        rights = struct.pack("i", file.fd)
+        return await self._stream.socket.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
 
     async def receive(self) -> None:
         """Take answers until the process ends; then fail what is left of its passes and reap it."""
@@ -222,14 +233,19 @@ class Workers:
             self._start()
 
     @asynccontextmanager
-    async def begin(self, order: Order | PartOrder, watcher: Watcher) -> AsyncIterator[Ticket]:
-        """Begin a pass at the least busy worker; leaving the block early aborts it there."""
+    async def begin(
+        self, order: Order | PartOrder, watcher: Watcher, file: Descriptor | None = None
+    ) -> AsyncIterator[Ticket]:
+        """Begin a pass at the least busy worker; leaving the block early aborts it there.
+
+        ``file`` takes the NAR, if the order says so.
+        """
         worker = self._least_busy()
         number = next(self._numbers) & 0xFFFFFFFF
         ticket = Ticket(worker, number, watcher)
         worker.tickets[number] = ticket
         try:
-            await worker.send(pack(order.begins, number, order.to_bytes()))
+            await worker.send(pack(order.begins, number, order.to_bytes()), file=file)
             yield ticket
         finally:
             del worker.tickets[number]

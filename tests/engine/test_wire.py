@@ -18,7 +18,7 @@ def test_a_message_is_its_kind_its_pass_its_length_and_its_payload() -> None:
 
 
 def test_an_order_arrives_as_it_was_given() -> None:
-    order = Order("zstd", "00" * 32, 2**63, "/a path/with ü", progressive=True)
+    order = Order("zstd", "00" * 32, 2**63, kept=True, progressive=True)
     assert Order.from_bytes(order.to_bytes()) == order
 
 

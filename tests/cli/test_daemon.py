@@ -609,6 +609,18 @@ def test_views_of_erofs_come_back_when_the_daemon_is_started_again(
     assert not is_mount(Path(own))
 
 
+def test_slabs_that_somebody_unmounted_serve_on_and_others_take_new_views(program: Program, by_erofs: str) -> None:
+    with daemon(program):
+        one = create(program, "one", "--path", program.library.path.path, "--frontend", by_erofs)["directory"]
+        unmount(program.home / "runtime_dir/narfs/private/slabs")
+        two = create(program, "two", "--path", program.tool.path.path, "--frontend", by_erofs)["directory"]
+        assert (program.at(Path(one), program.library) / "motto").read_bytes() == b"be lazy\n"
+        assert read_from_disk(Path(two, program.tool.path.base_name)) == program.tool.tree
+        program.output("view", "remove", "one")
+        program.output("view", "remove", "two")
+    assert mounts_below(program.home) == []
+
+
 def test_an_overlay_lies_on_a_view_of_erofs(program: Program, by_erofs: str) -> None:
     place = at(program, "one")
     for name in ("upper", "work", "merged"):

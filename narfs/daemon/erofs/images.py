@@ -90,7 +90,8 @@ class Images:
         self._on_mount = on_mount
         self._nursery = nursery
         self._numbers = itertools.count()
-        self._slabs: Slabs | None = None
+        self._slabs: list[Slabs] = []
+        """The last one is mounted; those before were unmounted by somebody, and live on under what is shown over them."""
         self._making = trio.Lock()
         self._trouble: str | None = None
         self._tried = False
@@ -138,8 +139,7 @@ class Images:
             os.close(fd)
             return False
         self._before = mounted_over(mountinfo(), here.device)
-        self._slabs = Slabs(fd, adopted=True)
-        self._nursery.start_soon(self._slabs.serve)
+        self._serve(Slabs(fd, adopted=True))
         return True
 
     def still_shows(self, shown: Shown) -> bool:
@@ -148,9 +148,9 @@ class Images:
 
     async def lay_again(self, shown: Shown, scene: Scene) -> None:
         """Go on with what the process before showed; Unavailable if the scene's View is another one."""
-        assert self._slabs is not None  # noqa: S101 - it was adopted
+        adopted, *_ = self._slabs
         ranges = await trio.to_thread.run_sync(shown.ranges_in, scene.view)
-        self._lay(self._slabs, Slab(scene, ranges), shown.slab)
+        self._lay(adopted, Slab(scene, ranges), shown.slab)
         self._before = {place: image for place, image in self._before.items() if image != shown.image}
 
     async def all_laid(self) -> None:
@@ -158,34 +158,33 @@ class Images:
 
         That process may have died before it wrote down what it had mounted.
         """
-        if self._slabs is not None:
-            self._slabs.complete()
-            await trio.to_thread.run_sync(self._clear)
+        for slabs in self._slabs:
+            slabs.complete()
+        await trio.to_thread.run_sync(self._clear)
 
     def take_off(self, shown: Shown) -> None:
         """Serve a slab no longer, whose EROFS mount was taken off; who has a file of it open gets EIO."""
-        if self._slabs is not None:
-            self._slabs.take(shown.slab)
+        for slabs in self._slabs:
+            slabs.take(shown.slab)
 
     def statistics(self) -> MountStatistics:
         """Count what was read of slabs."""
-        return MountStatistics() if self._slabs is None else self._slabs.statistics()
+        return sum((slabs.statistics() for slabs in self._slabs), MountStatistics())
 
     def leave(self) -> None:
         """Answer nothing from now on: all mounts stay for the next process, and who reads waits for it."""
         self.left = True
-        if self._slabs is not None:
-            self._slabs.stop()
+        for slabs in self._slabs:
+            slabs.stop()
 
     def close(self) -> None:
         """Let go of the slabs."""
-        if self._slabs is None:
-            return
-        if not self.left:
+        if self._slabs and not self.left:
             self._clear()
             with suppress(OSError):  # somebody else did it
                 linux.unmount(str(self._home), linux.MNT_DETACH)
-        self._slabs.close()
+        for slabs in self._slabs:
+            slabs.close()
 
     def _clear(self) -> None:
         for place, image in self._before.items():
@@ -203,26 +202,32 @@ class Images:
     async def _mounted(self) -> tuple[Slabs, str]:
         """Give the slabs, mounted, and the device that this is; Unavailable."""
         async with self._making:
-            if self._slabs is None:
-                if mount_at(place_of(self._home)) is not None:
-                    await detach(self._home)  # of a process that was killed
-                slabs = Slabs.open()
-                options = f"fd={slabs.fd},{_SLABS_OPTIONS}"
-                flags = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
-                try:
-                    private_directory(self._home)
-                    linux.mount("narfs-slabs", str(self._home), kind="fuse.narfs", flags=flags, options=options)
-                except OSError as error:
-                    slabs.close()
-                    raise Unavailable(f"{self._home}: {error.strerror}") from error
-                self._slabs = slabs
-                self._nursery.start_soon(slabs.serve)
-                self._on_mount(slabs.fd)
-                await slabs.usable.wait()
+            if not self._slabs or mount_at(place_of(self._home)) is None:
+                await self._mount()
         here = mount_at(place_of(self._home))
         if here is None:
             raise Unavailable(f"{self._home}: was unmounted by somebody")
-        return self._slabs, here.device
+        return self._slabs[-1], here.device
+
+    async def _mount(self) -> None:
+        if mount_at(place_of(self._home)) is not None:
+            await detach(self._home)  # of a process that was killed
+        slabs = Slabs.open()
+        options = f"fd={slabs.fd},{_SLABS_OPTIONS}"
+        flags = linux.MS_RDONLY | linux.MS_NOSUID | linux.MS_NODEV
+        try:
+            private_directory(self._home)
+            linux.mount("narfs-slabs", str(self._home), kind="fuse.narfs", flags=flags, options=options)
+        except OSError as error:
+            slabs.close()
+            raise Unavailable(f"{self._home}: {error.strerror}") from error
+        self._serve(slabs)
+        self._on_mount(slabs.fd)
+        await slabs.usable.wait()
+
+    def _serve(self, slabs: Slabs) -> None:
+        self._slabs.append(slabs)
+        self._nursery.start_soon(slabs.serve)
 
     def _try(self) -> str | None:
         try:

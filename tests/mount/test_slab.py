@@ -191,8 +191,7 @@ async def test_the_kernel_keeps_the_pages_of_files_and_not_those_of_the_slab_too
     file = tmp_path / "m" / path("one").base_name / "file"
 
     async def kept_pages() -> int:
-        assert images._slabs is not None
-        (slab,) = images._slabs._slabs
+        (slab,) = images._slabs[0]._slabs
         told = await trio.run_process(
             ["fincore", "--noheadings", "--output=PAGES", tmp_path / "slabs" / str(slab)], capture_stdout=True
         )

@@ -91,7 +91,7 @@ class Images:
         self._nursery = nursery
         self._numbers = itertools.count()
         self._slabs: list[Slabs] = []
-        """The last one is mounted; those before were unmounted by somebody, and live on under what is shown over them."""
+        """The last one is mounted; those before were unmounted by somebody, and serve on what is shown over them."""
         self._making = trio.Lock()
         self._trouble: str | None = None
         self._tried = False

@@ -47,7 +47,7 @@ async def serving_nix(path: Path | None, known: KnownPaths, *, shared: bool) -> 
     if path is None:
         yield
         return
-    _make_sure_it_is_free(path)
+    await trio.to_thread.run_sync(_make_sure_it_is_free, path)
     limit = trio.CapacityLimiter(CLIENTS_MAX)
     try:
         # A client must be able to write to a socket to connect to it.

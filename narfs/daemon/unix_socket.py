@@ -1,10 +1,14 @@
-"""A listening Unix socket, from the moment it answers until its owner goes."""
+"""A listening Unix socket, from the moment it answers until its owner goes.
+
+Its directory may be in a View of ours by mistake, or below an overlay on one: only threads look there.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,6 +19,9 @@ if TYPE_CHECKING:
 
 _BACKLOG = 64
 
+_numbers = itertools.count()
+"""Several sockets that differ in their suffixes only may be made at once."""
+
 
 @asynccontextmanager
 async def listening_socket(path: Path, mode: int, group: int = -1) -> AsyncIterator[trio.SocketListener]:
@@ -22,31 +29,33 @@ async def listening_socket(path: Path, mode: int, group: int = -1) -> AsyncItera
 
     ``group`` is the one that the group's part of ``mode`` is about; -1: the process's own.
     """
-    unborn = path.with_suffix(".new")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        # Not waiting in between: another socket to be may have the same name until it is shown.
-        _hide(unborn)
-        listener.bind(os.fspath(unborn))
-        listener.listen(_BACKLOG)
-        # Visible only now: whoever is refused by a socket takes its process for dead and removes it.
-        os.chown(unborn, -1, group)
-        ours = _show(unborn, path, mode)
+        ours = await trio.to_thread.run_sync(_show, listener, path, mode, group)
         try:
             yield trio.SocketListener(trio.socket.from_stdlib_socket(listener))
         finally:
-            if _inode(path) == ours:
-                _hide(path)
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_hide, path, ours)
 
 
-def _show(unborn: Path, path: Path, mode: int) -> int | None:
-    unborn.chmod(mode)
-    unborn.rename(path)
-    return _inode(path)
+def _show(listener: socket.socket, path: Path, mode: int, group: int) -> int:
+    """Give its inode."""
+    unborn = path.with_suffix(f".{next(_numbers) % 10_000}")
+    unborn.unlink(missing_ok=True)
+    listener.bind(os.fspath(unborn))
+    try:
+        listener.listen(_BACKLOG)
+        os.chown(unborn, -1, group)
+        unborn.chmod(mode)
+        # Visible only now: whoever is refused by a socket takes its process for dead and removes it.
+        unborn.rename(path)
+    except BaseException:
+        unborn.unlink()
+        raise
+    return path.lstat().st_ino
 
 
-def _hide(path: Path) -> None:
-    path.unlink(missing_ok=True)
-
-
-def _inode(path: Path) -> int | None:
-    return path.lstat().st_ino if path.exists() else None
+def _hide(path: Path, inode: int) -> None:
+    with suppress(FileNotFoundError):
+        if path.lstat().st_ino == inode:
+            path.unlink()

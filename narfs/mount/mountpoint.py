@@ -173,7 +173,9 @@ async def _is_dead(place: Path) -> bool:
 async def _ask(place: Path, question: Callable[[Path], T]) -> T:
     """Ask the file system in a thread, and give up on it when it hangs."""
     with trio.move_on_after(_PATIENCE_S):
-        return await trio.to_thread.run_sync(question, place, abandon_on_cancel=True)
+        # With a limiter of its own: 40 threads that hang would be all that the rest of the process may have.
+        one = trio.CapacityLimiter(1)
+        return await trio.to_thread.run_sync(question, place, abandon_on_cancel=True, limiter=one)
     raise UsageError(f"{place}: the file system there does not answer; is its daemon stopped? umount -l {place}")
 
 

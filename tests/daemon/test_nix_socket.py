@@ -17,6 +17,10 @@ from narfs.errors import UsageError
 from narfs.formats.narinfo import NarInfo
 from narfs.formats.store_path import StorePath
 from narfs.formats.worker_protocol import LAST, Operation, integer, missing, path_info, paths, string
+from narfs.mount.view import View
+from tests.mount.kernel import cut_off_in_time, mounted, needs_fuse
+from tests.mount.model import MemoryAccessor
+from tests.support.trees import File
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -246,6 +250,14 @@ async def test_nothing_that_is_in_use_is_replaced(tmp_path: Path) -> None:
 async def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, place: str) -> None:
     with pytest.raises(UsageError, match="no socket can be made there"):
         await serving_nix(tmp_path / place, KNOWN, shared=False).__aenter__()
+
+
+@pytest.mark.mount
+@needs_fuse
+async def test_a_place_in_a_view_of_ours_is_refused_and_stops_nothing(tmp_path: Path) -> None:
+    async with mounted(View.of([(path("one"), MemoryAccessor({b"file": File(b"")}))]), tmp_path / "m"):
+        with cut_off_in_time(tmp_path / "m"), pytest.raises(UsageError, match="Read-only file system"):
+            await serving_nix(tmp_path / "m" / path("one").base_name / "s", KNOWN, shared=False).__aenter__()
 
 
 async def test_sockets_whose_names_differ_behind_the_last_dot_are_made_at_once(tmp_path: Path) -> None:

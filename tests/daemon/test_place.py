@@ -9,7 +9,9 @@ import pytest
 import trio
 
 from narfs.daemon.views import place
-from tests.mount.kernel import is_mount
+from narfs.mount.view import View
+from tests.mount.kernel import cut_off_in_time, is_mount, mounted, needs_fuse
+from tests.mount.model import MemoryAccessor, path
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,3 +28,12 @@ async def test_a_bind_is_taken_off_also_by_who_is_cancelled(tmp_path: Path) -> N
         scope.cancel()
         await place.unbind(bound, lazily=True)
     assert not is_mount(bound)
+
+
+@pytest.mark.mount
+@needs_fuse
+async def test_a_place_in_a_view_of_ours_is_looked_at_by_a_thread(tmp_path: Path) -> None:
+    view = View.of([(path("one"), MemoryAccessor({b"in": {b"empty": {}}}))])
+    async with mounted(view, tmp_path / "m"):
+        with cut_off_in_time(tmp_path / "m"):
+            await place.clear(tmp_path / "m" / path("one").base_name / "in/empty")

@@ -10,7 +10,8 @@ import os
 import shutil
 import subprocess
 import sys
-from contextlib import asynccontextmanager, suppress
+import threading
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple
@@ -23,7 +24,7 @@ from narfs.mount.scene import Scene
 from tests.support.trees import File, Symlink, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from narfs.mount.options import MountOptions
     from narfs.mount.scene import Watcher
@@ -79,6 +80,17 @@ def unmount(place: Path) -> None:
     if is_mount(place):
         command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-uz"]
         subprocess.run([*command, place], check=False, timeout=10)
+
+
+@contextmanager
+def cut_off_in_time(place: Path) -> Iterator[None]:
+    """Fail all that is asked of the mount if the block takes too long, also the loop that would have to answer."""
+    timer = threading.Timer(PATIENCE_S, subprocess.run, (["umount", "-f", place],))
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def sys_(call: Callable[[*Ts], T], *args: *Ts) -> T:

@@ -50,7 +50,7 @@ async def take_off(view: str, place: Path, *, lazily: bool) -> None:
 
 async def clear(at: Path) -> None:
     """Take off what a daemon that died left at ``at``."""
-    place = place_of(at)
+    place = await trio.to_thread.run_sync(place_of, at)
     here = mount_at(place)
     if here is not None and here.is_ours:
         await unbind(Path(place), lazily=True)

@@ -194,11 +194,16 @@ class NarAccessor:
             return None
         return self._contents
 
+    async def lacks(self, span: NarSpan) -> bool:
+        """Say whether something of a span is not in the cache, but can be had by itself; what keeps the index away."""
+        contents = await self.contents_for(span)
+        return contents is not None and contents.lacks(span)
+
     async def turn_ahead(self, *, at_once: bool = False) -> Turn:
         """Wait until the lake may be asked for something that nobody waits for; not at all, if that is ``at_once``."""
         lake = self._described.lake if self._contents is None else self._contents.lake
         governor = self._means.governor
-        return (at_once and governor.turn_nowait(lake, _AT_ONCE_BYTES)) or await governor.turn(lake)
+        return (at_once and governor.turn_nowait(lake, _AT_ONCE_BYTES, starting=True)) or await governor.turn(lake)
 
     async def look(self, start: NarOffset, length: int) -> bytes:
         """Give bytes that were brought, for narfs itself; Unavailable if they are gone again."""

@@ -127,6 +127,10 @@ class Contents:
             return None
         return await self._fetcher.read(start, length, self.cached, flights)
 
+    def lacks(self, span: NarSpan) -> bool:
+        """Say whether something of a span is not in the cache."""
+        return self.cached is None or next(self.cached.each_missing(span.start, span.length), None) is not None
+
     def plan_ahead(self, span: NarSpan, most_bytes: int) -> RangeRequest | None:
         """Plan one request for the first of a span that is neither here nor on its way; None: there is nothing."""
         if self.cached is None or not self._fetcher.has_ranges:

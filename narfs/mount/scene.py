@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class Watcher(Protocol):
     """Who wants to know what is read, while it is read."""
 
+    def awaits(self, path: StorePath, node: int, /) -> None:
+        """Hear that somebody waits for the beginning of a file. Must not wait."""
+
     def saw(self, path: StorePath, node: int, beginning: bytes, /) -> None:
         """Hear of the beginning of a file that somebody wanted; called for each read of it. Must not wait."""
 
@@ -47,6 +50,11 @@ class Scene:
         self.roots = Roots(view, source, self.waits, deadline_s=root_deadline_s)
         self.read_deadline_s = read_deadline_s
         self.watcher = watcher
+
+    def awaits(self, attachment: Attachment, node: int) -> None:
+        """Tell who wants to know that somebody begins to wait for the beginning of a file."""
+        if self.watcher is not None:
+            self.watcher.awaits(attachment.path, node)
 
     def saw(self, attachment: Attachment, node: int, beginning: bytes) -> None:
         """Tell who wants to know that a file is read from its beginning on."""

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from narfs.engine.ahead.governor import MEMORY_BYTES, PATIENCE_S, Governor
+from narfs.engine.ahead.governor import MEMORY_BYTES, PATIENCE_S, Governor, Turn
 from narfs.lake.binary_cache import BinaryCache
 from narfs.lake.store_url import StoreUrl
 from narfs.lake.transport import TransportCounters, TransportStatistics
@@ -150,6 +150,32 @@ async def test_no_lake_has_more_than_sixteen_requests_ahead(
     turns = [turn for _ in range(40) if (turn := governor.turn_nowait(link.lake, 1)) is not None]
     assert len(turns) <= 16
     nursery.cancel_scope.cancel()
+
+
+async def test_of_what_a_program_needs_to_start_more_is_tried_until_the_lake_is_known(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    governor, link = Governor(), SimulatedLink(0.01, 6.25e6)
+
+    def turns(*, starting: bool) -> int:
+        given = 0
+        while (turn := governor.turn_nowait(link.lake, 256 * KIB, starting=starting)) is not None:
+            ended.append(turn)
+            given += 1
+        return given
+
+    ended: list[Turn] = []
+    assert turns(starting=False) * 256 * KIB == MIB
+    assert (turns(starting=True) + 4) * 256 * KIB == 3 * MIB
+    for turn in ended:
+        turn.end()
+    ended.clear()
+    nursery.start_soon(work_ahead, governor, link)
+    await trio.sleep(5)
+    assert governor.pace(link.lake).known
+    nursery.cancel_scope.cancel()
+    await trio.testing.wait_all_tasks_blocked()
+    assert turns(starting=True) * 256 * KIB == MIB
 
 
 async def test_a_cancelled_wait_leaves_no_trace(autojump_clock: trio.testing.MockClock) -> None:

@@ -69,6 +69,10 @@ class Watched:
         data = await place.accessor.read(place.span.start, min(length, place.span.length))
         self.mentions.saw(member.path, place.node, data)
 
+    async def waits(self, member: Member, path: bytes) -> None:
+        """Wait for the beginning of a file, as a mount tells of it; it never comes."""
+        self.mentions.awaits(member.path, (await self.place(member, path)).node)
+
     async def here(self, member: Member, path: bytes) -> bool:
         """Whether a whole file is in the cache, or on its way."""
         place = await self.place(member, path)
@@ -234,6 +238,59 @@ async def test_a_python_module_brings_what_it_imports_and_what_that_does(house: 
             assert not await watched.here(top, b"lib/python3/%b.py" % name), name
         await watched.read(top, b"lib/python3/package/c.py", 131_072)
         await watched.comes(top, b"lib/python3/rare.py")
+
+
+async def test_a_program_that_is_waited_for_brings_all_it_needs_before_it_is_read(
+    house: House, watching: Watching
+) -> None:
+    other = add_sealed(house.lake, "other", {b"lib": {b"libz.so.1": program()}}, KEY)
+    tree: Tree = {b"bin": {b"start": program(needed=[b"libz.so.1"], runpath=lib(other))}, b"data": File(CODE)}
+    top = add_sealed(house.lake, "top", tree, KEY)
+    async with watching(top, other) as watched:
+        await watched.waits(top, b"data")
+        await settled(watched)
+        assert watched.ahead_bytes == 0
+        await watched.waits(top, b"bin/start")
+        await watched.comes(top, b"bin/start")
+        await watched.comes(other, b"lib/libz.so.1")
+
+
+async def test_a_module_that_is_waited_for_brings_what_lies_behind_it_and_what_is_not_python(
+    house: House, watching: Watching
+) -> None:
+    names = [b"%c.py" % letter for letter in b"abcdef"]
+    behind = dict.fromkeys(names, File(CODE[:60_000]))
+    tree: Tree = {
+        b"package": {b"__init__.py": File(b"#"), **behind, b"z": {b"z.py": File(CODE)}},
+        b"lib-dynload": {
+            b"_package.cpython-311-x86_64-linux-gnu.so": program(needed=[b"libx.so"], runpath=b"$ORIGIN/../.."),
+            b"_other.cpython-311-x86_64-linux-gnu.so": program(),
+        },
+    }
+    top = add_sealed(house.lake, "top", {b"python3": tree, b"libx.so": program()}, KEY)
+    async with watching(top) as watched:
+        await watched.waits(top, b"python3/package/__init__.py")
+        await watched.comes(top, b"python3/lib-dynload/_package.cpython-311-x86_64-linux-gnu.so")
+        await watched.comes(top, b"libx.so")
+        await watched.comes(top, b"python3/package/a.py")
+        await settled(watched)
+        assert not await watched.here(top, b"python3/package/f.py")
+        assert not await watched.here(top, b"python3/package/z/z.py")
+        assert not await watched.here(top, b"python3/lib-dynload/_other.cpython-311-x86_64-linux-gnu.so")
+
+
+async def test_who_waits_for_what_is_on_the_disk_already_has_nothing_brought(
+    house: House, server: Server, watching: Watching
+) -> None:
+    top = add_sealed(house.lake, "top", {b"start": program(needed=[b"liba.so"]), b"liba.so": program()}, KEY)
+    async with watching(top) as watched:
+        start = await watched.place(top, b"start")
+        await start.accessor.read(start.span.start, start.span.length)
+    asked = len(server.asked("/nar/*"))
+    async with watching(top) as watched:
+        await watched.waits(top, b"start")
+        await settled(watched)
+    assert len(server.asked("/nar/*")) == asked
 
 
 async def test_nothing_more_is_brought_than_allowed(house: House, watching: Watching) -> None:

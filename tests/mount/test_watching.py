@@ -26,7 +26,12 @@ TEXT = bytes(range(256)) * 1200
 
 class Watcher:
     def __init__(self) -> None:
+        self.awaited: list[tuple[StorePath, int]] = []
         self.heard: list[tuple[StorePath, int, bytes]] = []
+
+    def awaits(self, path: StorePath, node: int) -> None:
+        assert (path, node) not in {(path, node) for path, node, _ in self.heard}
+        self.awaited.append((path, node))
 
     def saw(self, path: StorePath, node: int, beginning: bytes) -> None:
         self.heard.append((path, node, beginning))
@@ -35,7 +40,7 @@ class Watcher:
 @pytest.mark.parametrize("mounting", FRONTENDS)
 async def test_a_watcher_hears_of_each_file_that_is_read_from_its_beginning(mounting: Mounting, tmp_path: Path) -> None:
     tree: Tree = {b"large": File(TEXT), b"other": File(TEXT[1:]), b"unread": File(b"x" * 200_000)}
-    accessor = MemoryAccessor(tree)
+    accessor = MemoryAccessor(tree, inline=False)
     place = tmp_path / "mnt"
     watcher = Watcher()
     async with mounting(View.of([(path("a"), accessor)]), place, watcher=watcher):
@@ -52,6 +57,7 @@ async def test_a_watcher_hears_of_each_file_that_is_read_from_its_beginning(moun
     listing = accessor.listing
     assert listing is not None
     assert {(path, node) for path, node, _ in watcher.heard} == {(path("a"), listing.find(b"large"))}
+    assert set(watcher.awaited) == {(path("a"), listing.find(b"large"))}
     for _, _, beginning in watcher.heard:
         assert beginning
         assert TEXT.startswith(beginning)

@@ -40,6 +40,8 @@ _AT_ONCE: Final = 16
 """Turns of one host: half of what a lake is asked at once, so that there is always room for what somebody waits for."""
 
 _FOLLOWING_MIN_BYTES: Final = 1024 * 1024
+_STARTING_BYTES: Final = 3 * 1024 * 1024
+"""A program and its libraries, packed: python3.11 is 2.6 MB, its libraries at the start 1 MB. 25 ms of 1 Gbit/s."""
 _FOLLOWING_PIECE_MIN_BYTES: Final = 256 * 1024
 """On a slow link. A request costs 0.5 ms of processor: with 384 KiB a GB takes 0.5 s more than with 1 MiB, with 2 MiB
 no less."""
@@ -197,10 +199,16 @@ class Governor:
         """Say how much one request should ask for then."""
         return _piece_bytes(self.pace(lake), _FOLLOWING_PIECE_MIN_BYTES)
 
-    def turn_nowait(self, lake: BinaryCache, nbytes: int) -> Turn | None:
-        """Give leave at once for what follows what a program reads, if it finds place. ``end`` the turn."""
+    def turn_nowait(self, lake: BinaryCache, nbytes: int, *, starting: bool = False) -> Turn | None:
+        """Give leave at once for what follows what a program reads, if it finds place. ``end`` the turn.
+
+        ``starting``: for what a program needs to start; of that more may be tried while nothing is known of the lake.
+        """
         way = self._way(lake)
-        full = way.pace.in_flight_bytes >= self.window_bytes(lake) or way.turns >= _AT_ONCE
+        window_bytes = self.window_bytes(lake)
+        if starting and not way.pace.known:
+            window_bytes = max(window_bytes, _STARTING_BYTES)
+        full = way.pace.in_flight_bytes >= window_bytes or way.turns >= _AT_ONCE
         if full or (self.held_bytes and self.held_bytes + nbytes > MEMORY_BYTES):
             return None
         return Turn(self, way, nbytes)

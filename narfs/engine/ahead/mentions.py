@@ -2,7 +2,7 @@
 
 Programs read one file after the other, and each says what comes next: ELF files name their libraries (``libraries``),
 scripts their interpreter and, as Nix writes wrappers, whole paths; Python modules others (``modules``). Whoever reads
-gets his bytes first.
+gets his bytes first. Some follow already while the file is only waited for, a round trip earlier.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ _WRAPPER_BYTES: Final = 64 * 1024
 class _Seen(NamedTuple):
     path: StorePath
     node: int
-    beginning: bytes
+    beginning: bytes | None
+    """None: it is waited for."""
 
 
 class Mentions:
@@ -60,7 +61,15 @@ class Mentions:
         self._left = 0
         """Files that are followed without another fetch."""
         self._known: set[tuple[StorePath, int]] = set()
+        self._awaited: set[tuple[StorePath, int]] = set()
+        """Files that were waited for once, on the lake or on the disk."""
         self._ask, self._asked = trio.open_memory_channel[_Seen](_WAITING_MAX)
+
+    def awaits(self, path: StorePath, node: int) -> None:
+        """Note that somebody waits for the beginning of a file. Not a checkpoint: 1 µs."""
+        if (path, node) not in self._awaited and len(self._awaited) < _KNOWN_MAX:
+            self._awaited.add((path, node))
+            self._tell(_Seen(path, node, None))
 
     def saw(self, path: StorePath, node: int, beginning: bytes) -> None:
         """Note the beginning of a file that somebody reads. Not a checkpoint: 1 µs, then less."""
@@ -71,10 +80,13 @@ class Mentions:
             return
         self._left -= 1
         self._known.add((path, node))
+        self._tell(_Seen(path, node, beginning))
+
+    def _tell(self, seen: _Seen) -> None:
         try:
-            self._ask.send_nowait(_Seen(path, node, beginning))
+            self._ask.send_nowait(seen)
         except trio.WouldBlock:
-            _log.debug("%s: node %d: too much is read at once to be followed", path.base_name, node)
+            _log.debug("%s: node %d: too much is read at once to be followed", seen.path.base_name, seen.node)
 
     async def run(self) -> None:
         """Follow what is seen; ends by cancellation."""
@@ -91,8 +103,13 @@ class Mentions:
 
     async def _look(self, seen: _Seen, libraries: Libraries, modules: Modules) -> None:
         member = await self._sight.member(seen.path.base_name.encode())
-        if member is not None:
-            await self._follow(member._replace(node=seen.node), seen.beginning, libraries, modules)
+        if member is None:
+            return
+        file = member._replace(node=seen.node)
+        if seen.beginning is not None:
+            await self._follow(file, seen.beginning, libraries, modules)
+        elif await file.accessor.lacks(file.span):
+            _expect(file, libraries, modules)
 
     async def _follow(self, file: Place, beginning: bytes, libraries: Libraries, modules: Modules) -> None:
         if beginning.startswith(elf.MAGIC):
@@ -104,6 +121,15 @@ class Mentions:
                     libraries.bring_soon(found)
         if _is_python(file, words) and file.described.size <= SOURCE_BYTES:
             await modules.follow(file, beginning)
+
+
+def _expect(file: Place, libraries: Libraries, modules: Modules) -> None:
+    """Bring what a file that is still waited for will mostly lead to, by its name and mode."""
+    name = file.listing.name(file.node)
+    if file.described.executable or b".so" in name:
+        libraries.bring_soon(file)
+    if name.endswith(b".py"):
+        modules.expect(file)
 
 
 def _is_python(file: Place, words: tuple[bytes, ...]) -> bool:

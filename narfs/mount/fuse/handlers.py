@@ -187,6 +187,8 @@ class Handlers(pyfuse3.Operations):
             raise FUSEError(file.failed_errno)
         scene = self.stage.of(file.reads.attachment)
         start = in_nar(file.contents, FileOffset(off))
+        if not off:
+            scene.awaits(file.reads.attachment, file.node)
         try:
             with file.reads.waiting(file.node, off, size):
                 return await scene.waits.within(scene.read_deadline_s, file.accessor.read, start, size)

@@ -7,6 +7,7 @@ where the contents of one NAR begin in the slab, the device behind EROFS images;
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, NewType
 
 if TYPE_CHECKING:
     from array import array
+    from collections.abc import Iterable
 
 FileOffset = NewType("FileOffset", int)
 NarOffset = NewType("NarOffset", int)
@@ -90,3 +92,14 @@ class ChunkGrid:
         else:
             first, end = bisect_left(cuts, span.start), bisect_right(cuts, span.end) - 1
         return range(first, self.count if span.end >= self.nar_size else end)
+
+
+def runs(numbers: Iterable[int], longest: int = sys.maxsize) -> list[range]:
+    """Join ascending numbers that follow on each other, up to ``longest`` of them."""
+    found: list[range] = []
+    for number in numbers:
+        if found and found[-1].stop == number and len(found[-1]) < longest:
+            found[-1] = range(found[-1].start, number + 1)
+        else:
+            found.append(range(number, number + 1))
+    return found

@@ -16,8 +16,8 @@ import trio
 
 from narfs.engine.backoff import Backoff
 from narfs.engine.flights import Flight, take_off
-from narfs.engine.ranges import runs
 from narfs.errors import Corrupt, NarfsError, OverQuota, Unavailable
+from narfs.offsets import runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

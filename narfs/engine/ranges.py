@@ -14,7 +14,7 @@ import trio
 
 from narfs.errors import Corrupt
 from narfs.formats.frames import decode_frame
-from narfs.offsets import BlobOffset, NarOffset, NarSpan
+from narfs.offsets import BlobOffset, NarOffset, NarSpan, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -128,17 +128,6 @@ def _unpack(index: NarIndex, request: RangeRequest, data: bytes) -> Chunks:
         check(index, chunk, part)
         chunks[chunk] = part
     return chunks
-
-
-def runs(numbers: Iterable[int], longest: int) -> list[range]:
-    """Join ascending numbers that follow on each other, up to ``longest`` of them."""
-    found: list[range] = []
-    for number in numbers:
-        if found and found[-1].stop == number and len(found[-1]) < longest:
-            found[-1] = range(found[-1].start, number + 1)
-        else:
-            found.append(range(number, number + 1))
-    return found
 
 
 def _whole_chunks(index: NarIndex, frames: tuple[Frame, ...]) -> range:

@@ -61,8 +61,11 @@ class Contents:
         self._keeping_trouble = Backoff()
 
     def read_nowait(self, start: NarOffset, length: int) -> bytes | None:
-        """Give ``length`` bytes if the cache has them checked and in memory, else None. Not a checkpoint."""
-        if self.cached is None or (data := self.cached.read_nowait(start, length)) is None:
+        """Give ``length`` bytes if they are in memory and checked, else None. Not a checkpoint."""
+        if self.cached is None:
+            return None
+        data = self._fetcher.fresh(start, length)
+        if data is None and (data := self.cached.read_nowait(start, length)) is None:
             return None
         if self._following.watches:
             self._following.saw(start, length, self.cached)

@@ -114,12 +114,19 @@ class Fetcher:
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def fresh(self, start: NarOffset, length: int) -> bytes | None:
+        """Give bytes that came ahead a moment ago and are still in memory; else None. Not a checkpoint."""
+        return self._means.fresh.read(self, self._index.grid, start, length)
+
     def note_read(self, start: NarOffset, length: int) -> None:
-        """Count what was fetched ahead and is read now."""
+        """Count what was fetched ahead and is read now; what is read to its end need not be in memory any longer."""
         for chunk in self._index.grid.covering(start, length):
+            span = self._index.grid.span(chunk)
             if chunk in self.unread:
                 del self.unread[chunk]
-                self._means.counters.ahead_used_bytes += self._index.grid.span(chunk).length
+                self._means.counters.ahead_used_bytes += span.length
+            if span.end <= start + length:
+                self._means.fresh.drop(self, chunk)
 
     # In a blob that is bad.
 
@@ -234,6 +241,7 @@ class Fetcher:
         self.unread.update(dict.fromkeys(chunks))
         for chunk in [*islice(self.unread, max(0, len(self.unread) - _MOST_UNREAD))]:
             del self.unread[chunk]
+        self._means.fresh.put(self, chunks)
         turn.holds(nbytes := sum(map(len, chunks.values())))
         self._means.counters.ahead_fetched_bytes += nbytes
         return chunks

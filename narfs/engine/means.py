@@ -9,6 +9,7 @@ import trio
 
 from narfs.cache.key import key_of
 from narfs.engine.ahead.governor import Governor
+from narfs.engine.fresh import Fresh
 from narfs.engine.peek import Beginnings
 from narfs.lake.index_stores import IndexStores
 
@@ -93,6 +94,8 @@ class Means:
     beginnings: Beginnings = field(default_factory=Beginnings)
     governor: Governor = field(default_factory=Governor)
     """Says when to fetch what nobody waits for yet. The process has one, for all its Stores."""
+    fresh: Fresh = field(default_factory=Fresh)
+    """What came ahead a moment ago. The process has one."""
     keeping: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_KEEPING_AT_ONCE))
     """One is taken for each answer that is being written to the cache."""
     keeping_ahead: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_KEEPING_AHEAD_AT_ONCE))

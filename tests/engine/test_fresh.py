@@ -1,0 +1,89 @@
+"""What came ahead of a reader is read from memory, once."""
+# ruff: noqa: ARG001 - what the clock is for is that nobody waits for it
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+import trio.testing
+
+from narfs.engine.fresh import MOST_BYTES, Fresh
+from narfs.formats.signature import PublicKeys, SecretKey
+from narfs.offsets import ChunkGrid, NarOffset
+from tests.support.sealing import add_sealed
+from tests.support.server import serve
+from tests.support.trees import File
+
+if TYPE_CHECKING:
+    from tests.engine.conftest import House
+
+KEY = SecretKey.generate("index.test-1")
+KEYS = PublicKeys((KEY.public,))
+LARGE = random.Random(5).randbytes(6_000_000)  # noqa: S311 - any noise will do
+READ = 128 * 1024
+CHUNK = 256 * 1024
+GRID = ChunkGrid(3 * CHUNK)
+CHUNKS = {chunk: bytes([chunk]) * CHUNK for chunk in range(3)}
+
+
+async def test_any_span_of_what_came_is_given_and_nothing_of_what_did_not() -> None:
+    fresh = Fresh()
+    fresh.put("nar", {0: CHUNKS[0], 1: CHUNKS[1]})
+    assert fresh.read("nar", GRID, 10, 20) == bytes(20)
+    assert fresh.read("nar", GRID, CHUNK - 1, 3) == b"\0\1\1"
+    assert fresh.read("nar", GRID, 0, 2 * CHUNK) == CHUNKS[0] + CHUNKS[1]
+    assert fresh.read("nar", GRID, 2 * CHUNK - 1, 2) is None
+    assert fresh.read("another", GRID, 0, 1) is None
+    fresh.drop("nar", 0)
+    assert fresh.read("nar", GRID, 0, 1) is None
+    assert fresh.read("nar", GRID, CHUNK, 1) == b"\1"
+
+
+async def test_memory_is_bounded_and_what_nobody_reads_makes_room(autojump_clock: trio.testing.MockClock) -> None:
+    fresh = Fresh()
+    many = dict.fromkeys(range(2 * MOST_BYTES // CHUNK), bytes(CHUNK))
+    fresh.put("nar", many)
+    assert len(fresh) * CHUNK == MOST_BYTES
+    fresh.put("another", CHUNKS)
+    assert fresh.read("another", GRID, 0, 1) is None
+    await trio.sleep(11)
+    fresh.put("another", CHUNKS)
+    assert fresh.read("another", GRID, 0, 1) == b"\0"
+    assert len(fresh) == len(CHUNKS)
+    fresh.put("another", CHUNKS)  # fetched once more
+    assert len(fresh) == len(CHUNKS)
+
+
+async def test_who_follows_does_not_wait_for_the_caches_disk_and_leaves_nothing_behind(
+    house: House, nursery: trio.Nursery
+) -> None:
+    member = add_sealed(house.lake, "sealed", {b"large": File(LARGE)}, KEY, frame_bytes=CHUNK)
+    server = await nursery.start(serve, house.lake.directory)
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        child = await accessor.child(0, b"large")
+        assert child is not None
+        start = (await accessor.node(child)).nar_offset
+        await accessor.read(start, 1)
+        contents = accessor._contents
+        assert contents is not None
+        await trio.testing.wait_all_tasks_blocked()
+        assert contents.cached is not None
+        disk, others = contents.cached._means.threads, [object() for _ in range(64)]
+        others = others[: int(disk.available_tokens)]
+        for other in others:
+            disk.acquire_on_behalf_of_nowait(other)
+        waited = 0
+        for place in range(start, start + len(LARGE), READ):
+            length = min(READ, start + len(LARGE) - place)
+            data = accessor.read_nowait(NarOffset(place), length)
+            if data is None:
+                waited += 1
+                data = await accessor.read(NarOffset(place), length)
+            assert data == member.nar[place : place + length]
+        assert waited <= 15  # of 46, for the lake; the disk has not written a byte
+        assert len(contents._means.fresh) <= 1  # the end of the NAR is no file's
+        for other in others:
+            disk.release_on_behalf_of(other)

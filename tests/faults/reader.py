@@ -1,7 +1,8 @@
 """A program that reads a mount and compares every byte with what should be there.
 
-``python -m tests.faults.reader MOUNT MODEL SEED THREADS`` goes on until its standard input ends, and then prints what
-it met as JSON. O_DIRECT takes each read past the page cache, so that each is one that narfs answers.
+``python -m tests.faults.reader MOUNT MODEL SEED THREADS FRONTEND`` goes on until its standard input ends, and then
+prints what it met as JSON. O_DIRECT takes each read past the page cache, so that each is one that narfs answers. EROFS
+knows none: pages of files are dropped behind each read, and narfs drops those of its slab each second.
 """
 
 from __future__ import annotations
@@ -39,9 +40,10 @@ class Met(NamedTuple):
 class Reader:
     """Reads random parts of random files; several threads share it."""
 
-    def __init__(self, mount: Path, model: Path, seed: int) -> None:
+    def __init__(self, mount: Path, model: Path, seed: int, *, direct: bool) -> None:
         self.ended = threading.Event()
         self._seed = seed
+        self._flags = os.O_RDONLY | (os.O_DIRECT if direct else 0)
         self._files = [
             (mount / file.relative_to(model), file.read_bytes()) for file in sorted(model.rglob("*")) if file.is_file()
         ]
@@ -62,10 +64,11 @@ class Reader:
             place, contents = chance.choice(self._files)
             try:
                 with self._timed():
-                    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECT)
+                    descriptor = os.open(place, self._flags)
                 try:
                     for _ in range(_READS_OF_ONE_OPEN):
                         self._read_once(descriptor, place, contents, chance, buffer)
+                        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
                 finally:
                     os.close(descriptor)
             except OSError as error:
@@ -102,8 +105,8 @@ class Reader:
             self._slowest_s = max(self._slowest_s, time.monotonic() - begun)
 
 
-def main(mount: str, model: str, seed: str, threads: str) -> None:
-    reader = Reader(Path(mount), Path(model), int(seed))
+def main(mount: str, model: str, seed: str, threads: str, frontend: str) -> None:
+    reader = Reader(Path(mount), Path(model), int(seed), direct=frontend == "tree")
     running = [threading.Thread(target=reader.run, args=(number,)) for number in range(int(threads))]
     for thread in running:
         thread.start()

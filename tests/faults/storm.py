@@ -67,11 +67,13 @@ class Report(NamedTuple):
     bugs: list[str]
 
 
-def rage(directory: Path, seed: int, goal: Goal, *, module: str = "narfs", progress: bool = False) -> Report:
+def rage(
+    directory: Path, seed: int, goal: Goal, *, module: str = "narfs", frontend: str = "tree", progress: bool = False
+) -> Report:
     """Let one pass over a mount that ``module`` makes."""
     lake, paths = _fill(directory, random.Random(seed))  # noqa: S311 - any noise will do
     keys = lake.trusted_public_keys
-    arguments = ["--trusted-public-keys", keys, "--trusted-index-keys", keys]
+    arguments = ["--frontend", frontend, "--trusted-public-keys", keys, "--trusted-index-keys", keys]
     arguments += [word for path in paths for word in ("--path", path)]
     begun = time.monotonic()
     with ExitStack() as opened:
@@ -80,7 +82,7 @@ def rage(directory: Path, seed: int, goal: Goal, *, module: str = "narfs", progr
         faulty = opened.enter_context(faulty_lake(lake.directory, work, seed=seed, named=True, inside=inside))
         house = House(directory, inside, faulty)
         place = opened.enter_context(house.mounted(*arguments, settings=_SETTINGS, module=module))
-        readers = [_start_reader(place, directory / "model", seed + number) for number in range(_PROCESSES)]
+        readers = [_start_reader(place, directory / "model", seed + number, frontend) for number in range(_PROCESSES)]
         try:
             for orders in weather(seed):
                 hits = {kind: hit.reads for kind, hit in faulty.hits().items()}
@@ -153,8 +155,8 @@ def weather(seed: int) -> Iterator[list[Order]]:
             yield [Order(each, chance.choice(("/nar/*", "/nar/*", "*")), share) for each in together]
 
 
-def _start_reader(place: Path, model: Path, seed: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.faults.reader", str(place), str(model), str(seed), str(_THREADS)]
+def _start_reader(place: Path, model: Path, seed: int, frontend: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "tests.faults.reader", place, model, str(seed), str(_THREADS), frontend]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
 
 
@@ -166,12 +168,15 @@ def main() -> None:
     parser.add_argument("--most-s", type=float, default=1800)
     parser.add_argument("--fault-s", type=float, default=2)
     parser.add_argument("--calm-s", type=float, default=1)
+    parser.add_argument("--frontend", choices=("tree", "erofs"), default="tree")
     parser.add_argument("--unverified", action="store_true", help="with a narfs that compares no parts of NARs")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="storm-") as directory:
         goal = Goal(given.reads, given.hits, given.most_s, given.fault_s, given.calm_s)
         module = "benchmarks.unverified" if given.unverified else "narfs"
-        report: Any = rage(Path(directory), given.seed, goal, module=module, progress=True)._asdict()
+        report: Any = rage(
+            Path(directory), given.seed, goal, module=module, frontend=given.frontend, progress=True
+        )._asdict()
     report["wrong"] = len(report["wrong"])
     sys.stdout.write(json.dumps(report, indent=1) + "\n")
 

@@ -67,8 +67,13 @@ SEEN = {Kind.OFF: "EIO", Kind.BOMB: "EIO"}
 class Town(NamedTuple):
     """A house that is mounted, and what is in its files: two paths for each kind of fault."""
 
+    frontend: str
     house: House
     files: dict[tuple[str, Kind], tuple[Path, bytes]]
+
+    def seen_as(self, answer: str) -> str:
+        """Give what a program sees of an answer: with EROFS the kernel keeps no cause."""
+        return "EIO" if self.frontend == "erofs" and answer == "ETIMEDOUT" else answer
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -78,12 +83,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kind", [kind for kind in Kind if not short or kind in AT_ONCE])
 
 
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+@pytest.fixture(scope="module", params=["tree", pytest.param("erofs", marks=pytest.mark.faults(in_ci=False))])
+def town(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     directory = tmp_path_factory.mktemp("town")
     lake, old = Lake(directory / "lake"), Lake(directory / "lake" / "old")
     keys = lake.trusted_public_keys
-    arguments = ["--trusted-public-keys", keys, "--trusted-index-keys", keys]
+    arguments = ["--frontend", request.param, "--trusted-public-keys", keys, "--trusted-index-keys", keys]
     contents: dict[tuple[str, Kind], tuple[str, bytes]] = {}
     for kind in Kind:
         for what in ("lasting", "passing"):
@@ -100,7 +105,9 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
     ):
         house = House(directory, inside, faulty)
         with house.mounted(*arguments, settings=SETTINGS) as place:
-            yield Town(house, {key: (place / base / "data", data) for key, (base, data) in contents.items()})
+            yield Town(
+                request.param, house, {key: (place / base / "data", data) for key, (base, data) in contents.items()}
+            )
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +134,15 @@ def attempt(file: Path, data: bytes) -> str:
     return "right" if read == data else "wrong"
 
 
+def well_again_after_s(file: Path, data: bytes, until_then: str) -> float:
+    """Read until it is right; behind EROFS the kernel has asked again meanwhile, and the failure was remembered."""
+    begun = time.monotonic()
+    while (answer := attempt(file, data)) != "right":
+        assert answer == until_then
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
 def counters(house: House) -> dict[str, int]:
     told = house.status()
     return {
@@ -143,18 +159,15 @@ def test_a_fault_that_lasts_is_an_errno_in_time_and_over_when_it_ends(town: Town
     house.lake.begin(Order(kind, "/nar/*"))
     begun = time.monotonic()
     answers = [attempt(file, data), attempt(file, data)]
-    assert set(answers) <= story.answers
+    assert set(answers) <= {town.seen_as(answer) for answer in story.answers}
     assert time.monotonic() - begun < 2 * DEADLINE_S
     house.lake.end()
-    begun = time.monotonic()
-    while (answer := attempt(file, data)) != "right":
-        assert answer == answers[0]
-        time.sleep(0.1)
-    assert time.monotonic() - begun < 5
+    assert well_again_after_s(file, data, answers[0]) < 5
     now = counters(house)
     assert now[story.counter] > counted[story.counter]
-    for answer in {*answers} - {"right"}:
-        assert now[f"failed {answer}"] > counted.get(f"failed {answer}", 0)
+    for answer in story.answers - {"right"}:
+        seen = town.seen_as(answer) in answers
+        assert (now.get(f"failed {answer}", 0) > counted.get(f"failed {answer}", 0)) == seen
     lines = house.warnings()[said:]
     assert len(lines) == len(set(lines)), "once"
     assert (len(lines) > 0) == (answers[0] != "right" or kind is Kind.LYING_RANGE)
@@ -171,5 +184,5 @@ def test_a_fault_that_passes_is_seen_by_nobody(town: Town, kind: Kind) -> None:
     expected = "EIO" if kind is Kind.CERTIFICATE else SEEN.get(kind, "right")
     assert attempt(file, data) == expected
     house.lake.end()
-    assert attempt(file, data) == "right"
+    assert well_again_after_s(file, data, expected) < 5
     assert house.lake.trapped() == 0

@@ -28,9 +28,12 @@ SLOWEST_S = 2 * 10 + 2
 """A read-deadline for each of the two requests that 128 KiB may be, and what a busy machine takes."""
 
 
-def test_no_read_gives_a_wrong_byte_in_any_weather(tmp_path: Path, in_full: bool) -> None:
+@pytest.mark.parametrize("frontend", ["tree", pytest.param("erofs", marks=pytest.mark.faults(in_ci=False))])
+def test_no_read_gives_a_wrong_byte_in_any_weather(tmp_path: Path, in_full: bool, frontend: str) -> None:
     goal = IN_FULL if in_full else IN_SHORT
-    report = rage(tmp_path, seed=SEED, goal=goal)
+    if frontend == "erofs":  # most reads the kernel answers
+        goal = goal._replace(reads=goal.reads // 10)
+    report = rage(tmp_path, seed=SEED, goal=goal, frontend=frontend)
     assert report.wrong == [], report
     assert report.bugs == [], report
     assert report.trapped == 0, "a redirect led off the lake"

@@ -103,3 +103,8 @@ def test_calls_have_the_numbers_of_the_kernel_s_headers(machine: str, header: st
     named = seccomp._LET_THROUGH | seccomp._UNLESS_EXECUTABLE | {"clone": seccomp._CLONE}
     assert {name: calls[column] for name, calls in named.items()} == {name: numbers[name] for name in named}
     assert numbers["clone3"] == seccomp._CLONE3
+
+
+def test_a_machine_whose_calls_are_not_known_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert seccomp.confine() == "narfs does not know the system calls of riscv64 with 64 bits"

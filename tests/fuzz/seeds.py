@@ -226,6 +226,6 @@ def seeds() -> Mapping[str, Sequence[bytes]]:
         ],
         "view_spec": [json.dumps(_VIEW).encode()],
         "shown": [json.dumps(_SHOWN).encode(), _DEEP, b'{"place": "", "image": "", "slab": Infinity, "ranges": []}'],
-        "pin": [_PIN.to_bytes(), _DEEP],
+        "pin": [_PIN.to_bytes(), _PIN.to_bytes().replace(b"1.5", b"9" * 400), _DEEP],
         "text": ["narfs \x1b[31m\u202e".encode(), b"\xff\xfe\r\n"],
     }

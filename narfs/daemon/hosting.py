@@ -151,7 +151,9 @@ class _Daemon:
             private_directory(directory)
         async with (
             open_household(self._config, if_held="refuse") as household,
-            open_images(task.state / "images", home.parent / "slabs", of_daemon=True, on_mount=self._keep) as images,
+            open_images(
+                household, task.state / "images", home.parent / "slabs", of_daemon=True, on_mount=self._keep
+            ) as images,
             trio.open_nursery() as work,
         ):
             self._images = images
@@ -187,6 +189,7 @@ class _Daemon:
                 await images.all_laid()
                 for warning in warnings:
                     log.warning("%s", warning)
+                household.workers.warm_up()  # so that the first image, or pass, does not wait 0.1 s for an interpreter
                 work.start_soon(_feed_watchdog, task.environ)
                 gc.freeze()
                 log.info("serving %d views; asked at %s", len(views.kept), task.socket)

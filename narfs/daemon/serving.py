@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from narfs.daemon.erofs.images import Images
     from narfs.daemon.readiness import Announcer
     from narfs.daemon.selection import Selection
-    from narfs.daemon.session import Session
+    from narfs.daemon.session import Household, Session
     from narfs.mount.statistics import MountStatistics
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                 await session.introduce()
             members = await session.members(task.selection, unseal=True) if task.selection.closed else None
             accessors = None if members is None else await session.accessors(members)
-            images = await opened.enter_async_context(_images(task, accessors))
+            images = await opened.enter_async_context(_images(task, session.household, accessors))
             view = View(closed=False)
             if accessors is not None:
                 view = View.of(accessors, inodes=None if images is None else Inodes())
@@ -199,7 +199,7 @@ async def serve(task: Task, announcer: Announcer) -> None:
                             on_ready=lambda handlers: ready(handlers.statistics),
                         )
                     else:
-                        await serve_alone(scene, images, session.household, task.mountpoint, on_ready=ready)
+                        await serve_alone(scene, images, task.mountpoint, on_ready=ready)
         nursery.cancel_scope.cancel()
     log.info("%s: unmounted", task.label)
 
@@ -217,7 +217,7 @@ def _warnings(session: Session) -> list[str]:
 
 
 @asynccontextmanager
-async def _images(task: Task, members: Members | None) -> AsyncIterator[Images | None]:
+async def _images(task: Task, household: Household, members: Members | None) -> AsyncIterator[Images | None]:
     """Open the place of images if EROFS was asked for; UsageError says why it cannot be."""
     if task.config.frontend is not Frontend.EROFS:
         yield None
@@ -226,7 +226,7 @@ async def _images(task: Task, members: Members | None) -> AsyncIterator[Images |
         raise UsageError(f"-o {min(task.options.extra)}: an option of FUSE, which --frontend erofs does not take")
     home = make_home(task.runtime)
     try:
-        async with open_images(task.images, home) as images:
+        async with open_images(household, task.images, home) as images:
             await choose(task.config, members, images)
             yield images
     finally:

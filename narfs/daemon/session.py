@@ -25,7 +25,7 @@ from narfs.lake.line import Line
 from narfs.lake.upstreams import open_lakes
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
     from pathlib import Path
 
     from narfs.daemon.config import Config
@@ -102,14 +102,25 @@ class Session:
             return await self.store.describe(name.path)
         return await self.store.describe_by_hash(name.hash_part)
 
-    async def members(self, selection: Selection, *, unseal: bool = False) -> list[Described]:
-        """Give all narinfos of a closed View, and ask for its sealed indexes beside; NotFound lists what is missing."""
+    async def members(
+        self, selection: Selection, *, unseal: bool = False, on_tree: Callable[[NarAccessor], None] = lambda _: None
+    ) -> list[Described]:
+        """Give all narinfos of a closed View, and ask for its sealed indexes beside; NotFound lists what is missing.
+
+        ``on_tree`` is told what has an index now.
+        """
         exact = await self._paths(selection.paths)
         whole = await self._paths(selection.closures)
         found: dict[StorePath, Described] = {}
         for paths, closure in ((exact, False), (whole, True)):
-            missing = selection.allow_missing
-            members = await describe_all(self.store, paths, closure=closure, allow_missing=missing, unseal=unseal)
+            members = await describe_all(
+                self.store,
+                paths,
+                closure=closure,
+                allow_missing=selection.allow_missing,
+                unseal=unseal,
+                on_tree=on_tree,
+            )
             found |= {described.narinfo.path: described for described in members}
         return list(found.values())
 

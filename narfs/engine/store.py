@@ -69,6 +69,15 @@ class Store:
             )
         return described
 
+    def recall(self, path: StorePath) -> Described | None:
+        """Give what ``describe`` would give without asking a lake: 60 µs, more if a signature must be checked."""
+        hash_part = path.hash_part
+        described = self._described.get(hash_part) or narinfos.recall(self._means, hash_part)
+        if described is None or described.narinfo.path != path:
+            return None
+        self._described[hash_part] = described
+        return described
+
     async def describe_by_hash(self, hash_part: str) -> Described:
         """Give the trusted narinfo of the one path with this hash part (32 characters)."""
         if (known := self._described.get(hash_part)) is not None:

@@ -2,8 +2,8 @@
 
 A message is ``kind u8 · pass u32 · length u32`` little-endian and ``length`` bytes. The loop speaks BEGIN, then DATA
 any number of times, then END or ABORT; the worker answers with ROOT at most once, PASSED any number of times, and then
-DONE or FAILED, unless it was told ABORT first. After FAILED it ignores what still comes of that pass. A part of EROFS
-images is made in the same way, begun by BEGIN_PART and without ROOT and PASSED.
+DONE or FAILED, unless it was told ABORT first. After FAILED it ignores what still comes of that pass. Parts of EROFS
+images are made in the same way, begun by BEGIN_PARTS and without ROOT and PASSED.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import struct
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from narfs import errors
 from narfs.errors import FormatError, NarfsError, Unavailable
@@ -20,6 +20,7 @@ from narfs.errors import FormatError, NarfsError, Unavailable
 HEADER = struct.Struct("<BII")
 ROOT = struct.Struct("<B?Q")
 PASSED = struct.Struct("<Q")
+PART_LENGTH = struct.Struct("<I")
 
 
 class Say(IntEnum):
@@ -41,8 +42,8 @@ class Say(IntEnum):
     """worker → loop: the NarIndex; everything was compared."""
     FAILED = 8
     """worker → loop: what went wrong, as JSON."""
-    BEGIN_PART = 9
-    """loop → worker: a PartOrder as JSON; DATA is then its listing, DONE brings the part."""
+    BEGIN_PARTS = 9
+    """loop → worker: a PartsOrder as JSON; DATA is then their listings, DONE the parts, each behind its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,24 +67,30 @@ class Order:
         return cls(**json.loads(data))
 
 
-@dataclass(frozen=True, slots=True)
-class PartOrder:
-    """A part of EROFS images to be made; ``lengths`` are those of the three buffers of the listing."""
+class PartPlace(NamedTuple):
+    """What a part of EROFS images is made for; ``lengths`` are those of the three buffers of its listing."""
 
     lengths: tuple[int, ...]
     block: int
     slab_block: int
     shared_block: int | None
-    begins: ClassVar[Say] = Say.BEGIN_PART
+
+
+@dataclass(frozen=True, slots=True)
+class PartsOrder:
+    """Parts of EROFS images to be made."""
+
+    places: tuple[PartPlace, ...]
+    begins: ClassVar[Say] = Say.BEGIN_PARTS
 
     def to_bytes(self) -> bytes:
-        """Encode for BEGIN_PART."""
-        return json.dumps(asdict(self)).encode()
+        """Encode for BEGIN_PARTS."""
+        return json.dumps(self.places).encode()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> PartOrder:
-        """Decode a BEGIN_PART."""
-        return cls(**json.loads(data))
+    def from_bytes(cls, data: bytes) -> PartsOrder:
+        """Decode a BEGIN_PARTS."""
+        return cls(tuple(PartPlace(tuple(lengths), *rest) for lengths, *rest in json.loads(data)))
 
 
 def pack(kind: Say, number: int, payload: bytes = b"") -> bytes:

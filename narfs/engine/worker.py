@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from narfs.engine.ingest import Ingest
-from narfs.engine.wire import HEADER, PASSED, ROOT, Order, PartOrder, Say, failure_to_bytes, pack
+from narfs.engine.wire import HEADER, PART_LENGTH, PASSED, ROOT, Order, PartsOrder, Say, failure_to_bytes, pack
 from narfs.errors import CacheUnusable, NarfsError
 from narfs.formats.erofs.part import Layout
 from narfs.formats.listing import Kind, NarListing
@@ -97,27 +97,29 @@ class WorkerPass:
 
 
 class PartMaking:
-    """One part of EROFS images: 7 µs for each node, the whole of it at once."""
+    """Parts of EROFS images: 4 µs for each node, the whole of it at once."""
 
-    def __init__(self, order: PartOrder, say: Callable[[Say, bytes], None]) -> None:
+    def __init__(self, order: PartsOrder, say: Callable[[Say, bytes], None]) -> None:
         self._order = order
         self._say = say
-        self._listing = bytearray()
+        self._listings = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Take more of the listing."""
-        self._listing += data
+        """Take more of the listings."""
+        self._listings += data
 
     def finish(self) -> None:
-        """Make the part."""
-        left = memoryview(self._listing)
-        buffers = []
-        for length in self._order.lengths:
-            buffers.append(left[:length])
-            left = left[length:]
-        order = self._order
-        part = Layout(NarListing(*buffers)).part(order.block, order.slab_block, shared_block=order.shared_block)
-        self._say(Say.DONE, part)
+        """Make the parts."""
+        left = memoryview(self._listings)
+        parts = []
+        for lengths, block, slab_block, shared_block in self._order.places:
+            buffers = []
+            for length in lengths:
+                buffers.append(left[:length])
+                left = left[length:]
+            part = Layout(NarListing(*buffers)).part(block, slab_block, shared_block=shared_block)
+            parts += [PART_LENGTH.pack(len(part)), part]
+        self._say(Say.DONE, b"".join(parts))
 
     def close(self) -> None:
         """Let go of nothing."""
@@ -154,9 +156,9 @@ class Worker:
             order = Order.from_bytes(payload)
             with self._incoming.file() if order.kept else nullcontext(None) as file:
                 self._passes[number] = WorkerPass(order, file, lambda kind, data: self._say(number, kind, data))
-        elif kind is Say.BEGIN_PART:
-            part_order = PartOrder.from_bytes(payload)
-            self._passes[number] = PartMaking(part_order, lambda kind, data: self._say(number, kind, data))
+        elif kind is Say.BEGIN_PARTS:
+            parts_order = PartsOrder.from_bytes(payload)
+            self._passes[number] = PartMaking(parts_order, lambda kind, data: self._say(number, kind, data))
         elif number not in self._passes:
             return
         elif kind is Say.DATA:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from narfs.engine.wire import HEADER, PASSED, ROOT, Order, PartOrder, Say, failure_from_bytes, pack
+from narfs.engine.wire import HEADER, PASSED, ROOT, Order, PartsOrder, Say, failure_from_bytes, pack
 from narfs.errors import Closing, NarfsError, Unavailable, again
 from narfs.formats.listing import Kind
 from narfs.formats.nar import Root
@@ -234,7 +234,7 @@ class Workers:
 
     @asynccontextmanager
     async def begin(
-        self, order: Order | PartOrder, watcher: Watcher, file: Descriptor | None = None
+        self, order: Order | PartsOrder, watcher: Watcher, file: Descriptor | None = None
     ) -> AsyncIterator[Ticket]:
         """Begin a pass at the least busy worker; leaving the block early aborts it there.
 

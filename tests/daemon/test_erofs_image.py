@@ -2,29 +2,81 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
 
 from narfs.cache.lots import Lots
-from narfs.daemon.erofs.image import write_image
+from narfs.daemon.erofs.image import foresee, write_image
+from narfs.daemon.erofs.new_parts import NewParts
 from narfs.daemon.session import Household
 from narfs.engine.store import open_workers
+from narfs.errors import Unavailable
 from narfs.mount.view import View
 from tests.mount.model import MemoryAccessor, path
-from tests.support.trees import ODD_TREE, File
+from tests.support.trees import ODD_TREE, File, Tree
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+LARGE: Tree = {b"%04d" % number: File(b"x") for number in range(3000)}
 
-async def test_a_view_of_the_same_paths_at_once_makes_no_part_again(tmp_path: Path) -> None:
-    members = [(path("odd"), MemoryAccessor(ODD_TREE)), (path("file"), MemoryAccessor({b"a": File(b"a")}))]
+
+def members() -> list[tuple[Any, Any]]:
+    """Give paths whose parts take more than one batch, two of them with the same NAR."""
+    trees: tuple[Tree, ...] = (ODD_TREE, {b"a": File(b"a")}, LARGE, ODD_TREE)
+    return [(path(f"path-{number}"), MemoryAccessor(tree)) for number, tree in enumerate(trees)]
+
+
+async def test_a_view_of_the_same_paths_at_once_makes_no_part_again(tmp_path: Path, nursery: trio.Nursery) -> None:
     lots = Lots(None)
     async with open_workers(1) as workers:
-        ranges, new = await write_image(View.of(members), Household(None, None, workers, lots), tmp_path / "one", {})
-    fresh = {part.key: part for part in new}
-    closed = Household(None, None, workers, lots)  # its workers are gone: they could make nothing
-    again, nothing_new = await write_image(View.of(members), closed, tmp_path / "two", fresh)
-    assert {part.nar_key for part in new} == {accessor.key for _, accessor in members}
-    assert [each[:2] for each in again] == [each[:2] for each in ranges]
-    assert nothing_new == []
+        household = Household(None, None, workers, lots)
+        new_parts = NewParts(household, nursery)
+        laid = await write_image(View.of(members()), household, tmp_path / "one", new_parts)
+    # From here its workers are gone: they could make nothing.
+    again = await write_image(View.of(members()), household, tmp_path / "two", new_parts)
+    assert [each[:2] for each in again] == [each[:2] for each in laid]
     assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
+
+
+async def test_parts_that_were_foreseen_are_those_of_the_image(tmp_path: Path, nursery: trio.Nursery) -> None:
+    lots, others = Lots(None), Lots(None)
+    async with open_workers(1) as workers:
+        household = Household(None, None, workers, lots)
+        new_parts = NewParts(household, nursery)
+        for _, accessor in members():
+            foresee(accessor, lots, new_parts)
+        await write_image(View.of(members()), household, tmp_path / "one", new_parts)
+        unforeseen = Household(None, None, workers, others)
+        await write_image(View.of(members()), unforeseen, tmp_path / "two", NewParts(unforeseen, nursery))
+    assert (tmp_path / "two").read_bytes() == (tmp_path / "one").read_bytes()
+
+
+async def test_what_is_worth_a_batch_is_made_before_anybody_waits_for_it(nursery: trio.Nursery) -> None:
+    async with open_workers(1) as workers:
+        household = Household(None, None, workers, Lots(None))
+        new_parts = NewParts(household, nursery)
+        for _, accessor in members():
+            foresee(accessor, household.lots, new_parts)
+        [*_, (_, flight)] = new_parts._flights.values()
+        with trio.fail_after(10):
+            assert len(await flight.result()) == 3
+
+
+async def test_a_worker_that_dies_over_parts_costs_the_next_image_nothing(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    async with open_workers(1) as workers:
+        household = Household(None, None, workers, Lots(None))
+        new_parts = NewParts(household, nursery)
+        for _, accessor in members():
+            foresee(accessor, household.lots, new_parts)
+        [*_, (_, flight)] = new_parts._flights.values()
+        await trio.testing.wait_all_tasks_blocked()
+        workers._processes[0].give_up()
+        with pytest.raises(Unavailable, match="worker process"):
+            await flight.result()
+        await write_image(View.of(members()), household, tmp_path / "image", new_parts)

@@ -70,12 +70,15 @@ async def mounted_by_erofs(
     with tempfile.TemporaryDirectory(dir="/var/tmp") as disk, trio.fail_after(PATIENCE_S):
         async with (
             open_workers(1) as workers,
-            open_images(Path(disk, "images"), place.with_name("slabs")) as images,
+            open_images(
+                Household(cache, None, workers, Lots(None if cache is None else cache.catalog)),
+                Path(disk, "images"),
+                place.with_name("slabs"),
+            ) as images,
         ):
             if (trouble := await images.trouble()) is not None:
                 pytest.skip(trouble)
-            household = Household(cache, None, workers, Lots(None if cache is None else cache.catalog))
-            await images.mount("view", scene, household, place)
+            await images.mount("view", scene, place)
             try:
                 yield images
             finally:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from narfs.daemon.erofs.images import Images
-    from narfs.daemon.session import Household
     from narfs.mount.scene import Scene
     from narfs.mount.statistics import MountStatistics
 
@@ -32,7 +31,6 @@ _LOOK_EVERY_S: Final = 1.0
 async def serve_alone(
     scene: Scene,
     images: Images,
-    household: Household,
     mountpoint: Path,
     *,
     on_ready: Callable[[Callable[[], MountStatistics]], object],
@@ -42,7 +40,7 @@ async def serve_alone(
     Then nothing of it is mounted any more, and whoever waited for bytes got ENOTCONN. What others mounted at its place
     meanwhile, or had there before, stays. ``on_ready`` is told who counts.
     """
-    shown = await images.mount(mountpoint.name, scene, household, mountpoint)
+    shown = await images.mount(mountpoint.name, scene, mountpoint)
     try:
         on_ready(lambda: replace(images.statistics(), waiting=len(scene.waits)))
         while here_is(shown):  # noqa: ASYNC110 - it is the kernel's event, and it has none for us

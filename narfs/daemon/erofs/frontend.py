@@ -50,6 +50,13 @@ async def choose(config: Config, members: Members | None, images: Images) -> Cho
     return Choice(Frontend.TREE, trouble)
 
 
+async def foresees(config: Config, images: Images) -> Callable[[NarAccessor], None]:
+    """Give who is to be told of the trees of a closed View as they come: nobody, if it gets no image."""
+    if config.frontend is Frontend.TREE or await _trouble(config, (), images) is not None:
+        return lambda _: None
+    return images.foresee
+
+
 async def settle(members: Members) -> None:
     """Wait for all trees, for whole NARs if it must be; raises why one cannot be had."""
     await _for_all(members, lambda accessor: accessor.settle())

@@ -1,17 +1,18 @@
-"""The image of one View: parts that are ready are copied, the others are made by workers and kept for the next View."""
+"""The image of one View: parts that are ready are copied, the others are made by workers."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import trio
 
 from narfs.cache.lots import Wanted
-from narfs.engine.part_making import make_part
-from narfs.errors import Unavailable
+from narfs.daemon.erofs.new_parts import NewPart
+from narfs.errors import Unavailable, UsageError
 from narfs.formats.erofs.image import head, root_of
 from narfs.formats.erofs.lot import lot_blocks, lot_key
 from narfs.formats.erofs.ondisk import BLOCK_BYTES
@@ -19,19 +20,21 @@ from narfs.formats.ls import from_ls
 from narfs.mount.view import LINKS_NAME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from narfs.cache.chunk_cache import ChunkCache
     from narfs.cache.lots import Lots
+    from narfs.daemon.erofs.new_parts import NewParts
     from narfs.daemon.session import Household
     from narfs.formats.erofs.image import Root
     from narfs.formats.erofs.lot import Lot
     from narfs.formats.listing import NarListing
+    from narfs.mount.accessor import Accessor
     from narfs.mount.view import Attachment, View
 
-_AT_ONCE: Final = 16
-"""Parts under way. A worker is to have the next ones before it is done with one."""
+_FORESEEN_BYTES: Final = 1024 * 1024
+"""A listing that takes longer than 0.5 ms to hash is left to a thread."""
 
 _EMPTY: Final = from_ls(b'{"version":1,"root":{"type":"directory","entries":{}}}')
 """What ``.links`` is."""
@@ -59,6 +62,12 @@ class _Placed(NamedTuple):
     def shared_block(self) -> int | None:
         return self.first.block if self.member.earlier else None
 
+    @property
+    def new(self) -> NewPart:
+        member, key, lot, first = self
+        kept_beside = None if member.earlier or not member.nar_key else member.nar_key
+        return NewPart(kept_beside, key, lot._replace(slab_block=first.slab_block), member.listing, self.shared_block)
+
 
 class Laid(NamedTuple):
     """Which blocks of a slab an attachment's NAR has, and by what lot."""
@@ -69,21 +78,22 @@ class Laid(NamedTuple):
     key: bytes
 
 
-class NewPart(NamedTuple):
-    """A part that was made, for the next View: what ``Parts.keep`` wants."""
+def foresee(accessor: Accessor, lots: Lots, new_parts: NewParts) -> None:
+    """Order the part of a path of which an image is going to be written, if its tree is known. Not a checkpoint."""
+    listing = accessor.listing
+    if listing is None or sum(map(len, listing.buffers)) > _FORESEEN_BYTES:
+        return
+    key = lot_key(accessor.key, listing)
+    try:
+        [lot] = lots.give([Wanted(key, *lot_blocks(listing, accessor.nar_size))])
+    except UsageError:
+        return  # who writes the image will hear of it
+    new_parts.order(NewPart(accessor.key, key, lot, listing))
 
-    nar_key: bytes
-    key: bytes
-    lot: Lot
-    part: bytes
 
+async def write_image(view: View, household: Household, image: Path, new_parts: NewParts) -> list[Laid]:
+    """Write the image of a View whose trees are all known; give what has which blocks of its slab.
 
-async def write_image(
-    view: View, household: Household, image: Path, fresh: Mapping[bytes, NewPart]
-) -> tuple[list[Laid], list[NewPart]]:
-    """Write the image of a View whose trees are all known; give what has which blocks of its slab, and the new parts.
-
-    ``fresh`` are parts that are not in the cache yet, by the keys of their lots.
     OSError; Unavailable; UsageError if the View is too large for one.
     """
     members = list(_members(view))
@@ -91,22 +101,18 @@ async def write_image(
     placed = _place(members, keys, household.lots)
     fd = os.open(image, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        roots = await trio.to_thread.run_sync(_write_ready, fd, household.cache, placed, fresh)
-        new: list[NewPart] = []
-        limiter = trio.CapacityLimiter(_AT_ONCE)
-        async with trio.open_nursery() as nursery:
-            for place, one in enumerate(placed):
-                if roots[place] is None:
-                    nursery.start_soon(_write_new, fd, household, one, roots, place, new, limiter)
-        await trio.to_thread.run_sync(_write_head, fd, members, roots)
+        new = [new_parts.has(one.key, one.new.lot) for one in placed]
+        ready = await trio.to_thread.run_sync(_write_ready, fd, household.cache, placed, new)
+        missing = [one for one, root in zip(placed, ready, strict=True) if root is None]
+        made = await new_parts.wait([one.new for one in missing])
+        await trio.to_thread.run_sync(_write_rest, fd, members, ready, missing, made)
     finally:
         os.close(fd)
-    ranges = [
+    return [
         Laid(one.lot.slab_block, one.lot.slab_blocks, attachment, one.key)
         for one, attachment in zip(placed, view.attachments, strict=False)  # .links is behind them
         if not one.member.earlier
     ]
-    return ranges, new
 
 
 def _members(view: View) -> Iterator[_Member]:
@@ -143,49 +149,34 @@ def _place(members: Sequence[_Member], keys: Sequence[bytes], lots: Lots) -> lis
 
 
 def _write_ready(
-    fd: int, cache: ChunkCache | None, placed: Sequence[_Placed], fresh: Mapping[bytes, NewPart]
+    fd: int, cache: ChunkCache | None, placed: Sequence[_Placed], new: Sequence[bool]
 ) -> list[Root | None]:
-    """Copy the parts that are there; None stands for one that is not."""
+    """Copy the parts that the cache has, but of those that are ``new``; None stands for one that is not there."""
     roots: list[Root | None] = []
-    for one in placed:
-        member, key, lot, _ = one
-        part: bytes | memoryview | None = None
-        if (new := fresh.get(key)) is not None and new.lot == lot:
-            part = new.part
-        elif cache is not None and not member.earlier:
-            part = cache.parts.load(member.nar_key, key, lot)
+    for one, is_new in zip(placed, new, strict=True):
+        ready = cache is not None and not is_new and not one.member.earlier
+        part = cache.parts.load(one.member.nar_key, one.key, one.lot) if cache is not None and ready else None
         roots.append(None if part is None else _write_part(fd, one, part))
     return roots
 
 
-async def _write_new(  # noqa: PLR0917 - a nursery hands over by position
+def _write_rest(
     fd: int,
-    household: Household,
-    one: _Placed,
-    roots: list[Root | None],
-    place: int,
-    new: list[NewPart],
-    limiter: trio.CapacityLimiter,
+    members: Sequence[_Member],
+    ready: Sequence[Root | None],
+    missing: Sequence[_Placed],
+    made: Sequence[bytes],
 ) -> None:
-    member, key, lot, first = one
-    async with limiter:
-        part = await make_part(
-            household.workers, member.listing, lot.block, first.slab_block, shared_block=one.shared_block
-        )
-        roots[place] = await trio.to_thread.run_sync(_write_part, fd, one, part)
-    if not member.earlier and member.nar_key:
-        new.append(NewPart(member.nar_key, key, lot, part))
+    written = map(partial(_write_part, fd), missing, made)
+    roots = [next(written) if root is None else root for root in ready]
+    inodes = sum(len(member.listing) for member in members)
+    nar_bytes = sum(member.nar_size for member in members)
+    _write(fd, head(roots, inodes=inodes, nar_bytes=nar_bytes), 0)
 
 
 def _write_part(fd: int, one: _Placed, part: bytes | memoryview) -> Root:
     _write(fd, part, one.lot.block * BLOCK_BYTES)
     return root_of(one.member.name, part, one.lot.block, shared_block=one.shared_block)
-
-
-def _write_head(fd: int, members: Sequence[_Member], roots: Sequence[Root | None]) -> None:
-    inodes = sum(len(member.listing) for member in members)
-    nar_bytes = sum(member.nar_size for member in members)
-    _write(fd, head((root for root in roots if root is not None), inodes=inodes, nar_bytes=nar_bytes), 0)
 
 
 def _write(fd: int, data: bytes | memoryview, at: int) -> None:

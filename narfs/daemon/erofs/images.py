@@ -17,8 +17,9 @@ import trio
 from narfs.daemon import linux
 from narfs.daemon.directories import private_directory
 from narfs.daemon.erofs import kernel
-from narfs.daemon.erofs.image import write_image
+from narfs.daemon.erofs.image import foresee, write_image
 from narfs.daemon.erofs.leftovers import drop_leftovers
+from narfs.daemon.erofs.new_parts import NewParts
 from narfs.daemon.erofs.shown import Shown
 from narfs.errors import Unavailable
 from narfs.mount.mountpoint import (
@@ -40,21 +41,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from narfs.cache.chunk_cache import ChunkCache
-    from narfs.daemon.erofs.image import NewPart
     from narfs.daemon.session import Household
+    from narfs.mount.accessor import Accessor
     from narfs.mount.scene import Scene
-
-_INDEXES_WRITTEN_S: Final = 3.0
-"""Sealed indexes that have just come are being written; parts are kept beside them only."""
-
 
 _SLABS_OPTIONS: Final = "rootmode=40000,user_id=0,group_id=0,max_read=1048576"
 
 
 @asynccontextmanager
 async def open_images(
-    directory: Path, home: Path, *, of_daemon: bool = False, on_mount: Callable[[int], object] = lambda _: None
+    household: Household,
+    directory: Path,
+    home: Path,
+    *,
+    of_daemon: bool = False,
+    on_mount: Callable[[int], object] = lambda _: None,
 ) -> AsyncIterator[Images]:
     """Make images in ``directory``, with their slabs at ``home``; nothing is mounted there afterwards.
 
@@ -62,7 +63,7 @@ async def open_images(
     that slabs are served over.
     """
     async with trio.open_nursery() as nursery:
-        images = Images(directory, home, nursery, of_daemon=of_daemon, on_mount=on_mount)
+        images = Images(household, directory, home, nursery, of_daemon=of_daemon, on_mount=on_mount)
         try:
             yield images
         finally:
@@ -71,10 +72,11 @@ async def open_images(
 
 
 class Images:
-    """Made by ``open_images``. New parts are kept in ``nursery``."""
+    """Made by ``open_images``."""
 
     def __init__(
         self,
+        household: Household,
         directory: Path,
         home: Path,
         nursery: trio.Nursery,
@@ -97,8 +99,8 @@ class Images:
         self._tried = False
         self._before: dict[str, str] = {}
         """Places and images of what the process before showed, as far as nobody goes on with it."""
-        self._fresh: dict[bytes, NewPart] = {}
-        """Parts that are being kept, by the keys of their lots: builds that start together have the same inputs."""
+        self._household = household
+        self._new_parts = NewParts(household, nursery)
 
     async def trouble(self) -> str | None:
         """Say why no View can be shown by EROFS here; None if nothing is in the way. Tried once."""
@@ -107,7 +109,11 @@ class Images:
             self._tried = True
         return self._trouble
 
-    async def mount(self, name: str, scene: Scene, household: Household, at: Path) -> Shown:
+    def foresee(self, accessor: Accessor) -> None:
+        """Say that a path, whose tree has just come, is going to be in an image: its part is made meanwhile."""
+        foresee(accessor, self._household.lots, self._new_parts)
+
+    async def mount(self, name: str, scene: Scene, at: Path) -> Shown:
         """Show at ``at`` a scene, a View that knows all its trees; ``take_off`` ends it. Unavailable, UsageError."""
         place = await prepare(at)
         slabs, device = await self._mounted()
@@ -115,7 +121,7 @@ class Images:
         image = self._directory / image_name(os.getpid(), device, number, name if self._of_daemon else None)
         laid = None
         try:
-            ranges, new = await write_image(scene.view, household, image, self._fresh)
+            ranges = await write_image(scene.view, self._household, image, self._new_parts)
             laid = self._lay(slabs, Slab(scene, (one[:3] for one in ranges)))
             # In a thread: the kernel opens the slab, which this loop has to answer.
             await trio.to_thread.run_sync(partial(kernel.mount, image, self._home / str(laid), place))
@@ -127,9 +133,6 @@ class Images:
             raise
         finally:
             image.unlink(missing_ok=True)
-        if household.cache is not None and new:
-            self._fresh |= {part.key: part for part in new}
-            self._nursery.start_soon(self._keep, household.cache, new)
         return Shown.of(place, image, laid, ranges)
 
     def adopt(self, fd: int) -> bool:
@@ -238,15 +241,6 @@ class Images:
         except OSError as error:
             return f"{self._directory}: {error.strerror}"
         return kernel.trouble(self._directory, self._home)
-
-    async def _keep(self, cache: ChunkCache, new: list[NewPart]) -> None:
-        """Keep new parts, now that nobody waits for them."""
-        later = [part for part in new if not await cache.parts.keep(*part)]
-        await trio.sleep(_INDEXES_WRITTEN_S)
-        for part in later:
-            await cache.parts.keep(*part)
-        for part in new:
-            self._fresh.pop(part.key, None)
 
 
 def here_is(shown: Shown) -> bool:

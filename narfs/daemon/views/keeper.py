@@ -21,7 +21,7 @@ from narfs.daemon import overlays
 from narfs.daemon.ahead import Ahead
 from narfs.daemon.config import Frontend
 from narfs.daemon.directories import private_directory
-from narfs.daemon.erofs.frontend import Choice, choose, settle
+from narfs.daemon.erofs.frontend import Choice, choose, foresees, settle
 from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.reports.report import report
@@ -271,7 +271,7 @@ class Views:
         spec = kept.spec
         at = spec.at or private_directory(self._own / spec.name)
         try:
-            kept.shown = await self._images.mount(spec.name, kept.scene, kept.session.household, at)
+            kept.shown = await self._images.mount(spec.name, kept.scene, at)
             kept.directory = kept.bound = Path(kept.shown.place)
         except Unavailable as error:
             if wanted:
@@ -288,7 +288,8 @@ class Views:
             view = View.beside_others(self._stage.inodes, closed=False)
             members, accessors = [], []
         else:
-            members = await session.members(spec.selection, unseal=True)
+            foresee = await foresees(config, self._images)
+            members = await session.members(spec.selection, unseal=True, on_tree=foresee)
             accessors = await session.accessors(members)
             choice = Choice(Frontend.EROFS, "it is still there, from before the daemon was started again")
             if shown is None:

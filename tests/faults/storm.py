@@ -75,7 +75,6 @@ def rage(
     keys = lake.trusted_public_keys
     arguments = ["--frontend", frontend, "--trusted-public-keys", keys, "--trusted-index-keys", keys]
     arguments += [word for path in paths for word in ("--path", path)]
-    begun = time.monotonic()
     with ExitStack() as opened:
         inside = opened.enter_context(private_network(directory / "net"))
         work = directory / "work"
@@ -84,6 +83,9 @@ def rage(
         place = opened.enter_context(house.mounted(*arguments, settings=_SETTINGS, module=module))
         readers = [_start_reader(place, directory / "model", seed + number, frontend) for number in range(_PROCESSES)]
         try:
+            while house.status()["requests"]["requests"].get("read", 0) < _PROCESSES * _THREADS:
+                time.sleep(0.1)  # on a busy machine they are long in coming
+            begun = time.monotonic()
             for orders in weather(seed):
                 hits = {kind: hit.reads for kind, hit in faulty.hits().items()}
                 asked = house.status()["requests"]
@@ -156,7 +158,7 @@ def weather(seed: int) -> Iterator[list[Order]]:
 
 
 def _start_reader(place: Path, model: Path, seed: int, frontend: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.faults.reader", place, model, str(seed), str(_THREADS), frontend]
+    command = [sys.executable, "-m", "tests.faults.reader", str(place), str(model), str(seed), str(_THREADS), frontend]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
 
 

@@ -17,6 +17,7 @@ from narfs.lake.settings import LakeSettings
 from narfs.lake.upstreams import open_lakes
 from narfs.offsets import NarOffset
 from tests.support.lakes import Lake
+from tests.support.server import Server, serve
 from tests.support.trees import File, Symlink, Tree
 
 if TYPE_CHECKING:
@@ -81,6 +82,13 @@ class House:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(Lake(tmp_path / "lake"), tmp_path / "cache")
+
+
+@pytest.fixture
+async def server(house: House, nursery: trio.Nursery) -> Server:
+    """Serve the house's lake over HTTP."""
+    started: Server = await nursery.start(serve, house.lake.directory)
+    return started
 
 
 async def read_tree(accessor: NarAccessor, node: int = 0) -> Tree:

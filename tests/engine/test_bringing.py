@@ -22,7 +22,6 @@ from tests.engine.conftest import contents
 from tests.support.faults import Fault, Stall
 from tests.support.lakes import Member, Recipe
 from tests.support.sealing import add_sealed
-from tests.support.server import Server, serve
 from tests.support.trees import File, Tree
 
 if TYPE_CHECKING:
@@ -31,17 +30,12 @@ if TYPE_CHECKING:
     from narfs.engine.accessor import NarAccessor
     from narfs.engine.ranges import Chunks
     from tests.engine.conftest import House
+    from tests.support.server import Server
 
 KEY = SecretKey.generate("index.test-1")
 KEYS = PublicKeys((KEY.public,))
 NOISE = random.Random(6).randbytes(3_000_000)  # noqa: S311 - any noise will do
 TREE: Tree = {b"big": File(NOISE)}
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 @pytest.fixture

@@ -13,7 +13,6 @@ from narfs.offsets import NarOffset
 from tests.engine.conftest import lose, read_tree
 from tests.support.faults import Fault
 from tests.support.lakes import Lake, Member, Recipe
-from tests.support.server import Server, serve
 from tests.support.trees import File, Tree
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     import trio
 
     from tests.engine.conftest import House
+    from tests.support.server import Server
 
 MIB = 1 << 20
 NOISE = random.Random(5).randbytes(2 * MIB)  # noqa: S311 - any noise will do
@@ -29,13 +29,6 @@ TREE: Tree = {b"first": File(NOISE[:MIB]), b"second": File(NOISE[MIB:])}
 DIRECT = Recipe("none")
 FRAMED = Recipe("zstd", frame_bytes=MIB // 4)
 SOLID = Recipe("zstd")
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    """The first lake, which gets into trouble."""
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 def hide_file_size(lake: Lake, member: Member) -> None:

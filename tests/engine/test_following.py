@@ -14,12 +14,12 @@ from narfs.offsets import NarOffset
 from tests.support.faults import Fault
 from tests.support.lakes import Lake, Member, Recipe
 from tests.support.sealing import add_sealed
-from tests.support.server import Server, serve
 from tests.support.trees import File, Tree
 
 if TYPE_CHECKING:
     from narfs.engine.accessor import NarAccessor
     from tests.engine.conftest import House
+    from tests.support.server import Server
 
 KEY = SecretKey.generate("index.test-1")
 KEYS = PublicKeys((KEY.public,))
@@ -27,12 +27,6 @@ NOISE = random.Random(8).randbytes(3_000_000)  # noqa: S311 - any noise will do
 LARGE = NOISE * 6
 TREE: Tree = {b"large": File(LARGE), b"next": File(NOISE)}
 READ = 128 * 1024
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 def sealed(lake: Lake) -> Member:

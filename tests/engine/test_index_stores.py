@@ -39,12 +39,6 @@ def member(house: House, indexes: Lake) -> Member:
 
 
 @pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
-
-
-@pytest.fixture
 async def store_server(indexes: Lake, nursery: trio.Nursery) -> Server:
     started: Server = await nursery.start(serve, indexes.directory)
     return started

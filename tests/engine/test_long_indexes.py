@@ -17,11 +17,11 @@ from tests.engine.conftest import House, contents, read_tree
 from tests.support.faults import Fault, Stall
 from tests.support.lakes import Recipe
 from tests.support.sealing import add_sealed, huge_index, index_file, seal_tree
-from tests.support.server import Server, serve
 from tests.support.trees import File, Tree
 
 if TYPE_CHECKING:
     from tests.support.lakes import Member
+    from tests.support.server import Server
 
 KEY = SecretKey.generate("index.test-1")
 KEYS = PublicKeys((KEY.public,))
@@ -29,12 +29,6 @@ NOISE = random.Random(11).randbytes(3_000_000)  # noqa: S311 - any noise will do
 TREE: Tree = {b"big": File(NOISE), b"small": {b"%02d" % number: File(NOISE[: 50 * number]) for number in range(20)}}
 HEAD_ONLY = 50
 """Bytes of the first request: the prologue is in it, and no page."""
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 @pytest.fixture

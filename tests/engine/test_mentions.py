@@ -20,7 +20,6 @@ from narfs.formats.signature import PublicKeys, SecretKey
 from tests.support.elf import elf_file
 from tests.support.faults import Fault
 from tests.support.sealing import add_sealed
-from tests.support.server import Server, serve
 from tests.support.trees import File, Symlink, Tree
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from narfs.engine.store import Store
     from tests.engine.conftest import House
     from tests.support.lakes import Member
+    from tests.support.server import Server
 
     Watching = Callable[..., AbstractAsyncContextManager["Watched"]]
 
@@ -37,12 +37,6 @@ KEY = SecretKey.generate("index.test-1")
 KEYS = PublicKeys((KEY.public,))
 CODE = random.Random(7).randbytes(600_000).replace(b"\0", b"\1")  # noqa: S311 - any code will do
 DEADLINE_S = 10.0
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 def program(**needs: object) -> File:

@@ -14,13 +14,13 @@ from narfs.offsets import CHUNK_BYTES, NarOffset
 from tests.engine.conftest import contents, lose, read_tree
 from tests.support.faults import Fault
 from tests.support.lakes import Recipe
-from tests.support.server import Server, serve
 from tests.support.trees import File, Tree
 
 if TYPE_CHECKING:
     import trio
 
     from tests.engine.conftest import House
+    from tests.support.server import Server
 
 MIB = 1 << 20
 NOISE = random.Random(3).randbytes(3 * MIB)  # noqa: S311 - any noise will do
@@ -31,12 +31,6 @@ DIRECT = Recipe("none")
 FRAMED = Recipe("zstd", frame_bytes=MIB // 4)
 BLOCKS = Recipe("xz", frame_bytes=MIB // 4)
 SOLID = Recipe("zstd")
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 @pytest.mark.parametrize("recipe", [DIRECT, FRAMED, BLOCKS], ids=["none", "zstd frames", "xz blocks"])

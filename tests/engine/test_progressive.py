@@ -16,11 +16,11 @@ from narfs.errors import Corrupt, FormatError, NarfsError
 from tests.engine.conftest import contents, read_tree
 from tests.support.faults import Fault, Stall
 from tests.support.lakes import Recipe
-from tests.support.server import Server, serve
 from tests.support.trees import ODD_TREE, File, Tree
 
 if TYPE_CHECKING:
     from tests.engine.conftest import House
+    from tests.support.server import Server
 
 NOISE = random.Random(2).randbytes(3_000_000)  # noqa: S311 - any noise will do
 TREE: Tree = {
@@ -28,12 +28,6 @@ TREE: Tree = {
     b"b": File(NOISE[1_500_000:]),
     b"z": File(b"the last"),
 }
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 @pytest.mark.parametrize("compression", ["none", "zstd", "xz"])

@@ -22,7 +22,6 @@ from narfs.offsets import NarOffset
 from tests.support.faults import Fault
 from tests.support.lakes import Member, Recipe
 from tests.support.sealing import add_sealed
-from tests.support.server import Server, serve
 from tests.support.trees import File, Symlink, Tree
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from narfs.engine.accessor import NarAccessor
     from narfs.engine.store import Store
     from tests.engine.conftest import House
+    from tests.support.server import Server
 
 KEY = SecretKey.generate("index.test-1")
 KEYS = PublicKeys((KEY.public,))
@@ -41,12 +41,6 @@ TREE: Tree = {
     b"big": File(NOISE),
     b"link": Symlink(b"big"),
 }
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tests.engine.conftest import contents, read_tree
 from tests.support.faults import Fault
 from tests.support.lakes import Lake, Member, Recipe
 from tests.support.sealing import add_sealed, index_file, seal_tree
-from tests.support.server import Server, serve
 from tests.support.trees import ODD_TREE, File, Tree
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from narfs.engine.flights import Flight
     from narfs.engine.ranges import Chunks
     from tests.engine.conftest import House
+    from tests.support.server import Server
 
 KEY = SecretKey.generate("index.test-1")
 KEYS = PublicKeys((KEY.public,))
@@ -41,12 +41,6 @@ TREE: Tree = {
     b"odd": ODD_TREE,
     b"small": {b"%02d" % number: File(NOISE[number : 50 * number]) for number in range(40)},
 }
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 @pytest.fixture

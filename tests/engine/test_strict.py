@@ -19,7 +19,6 @@ from narfs.offsets import NarOffset
 from tests.engine.conftest import contents, read_tree
 from tests.support.faults import Fault, Stall
 from tests.support.lakes import Lake, Recipe
-from tests.support.server import serve
 from tests.support.trees import ODD_TREE, File, Symlink, Tree
 
 if TYPE_CHECKING:
@@ -33,12 +32,6 @@ TREE: Tree = {
     b"odd": ODD_TREE,
     b"zeros": File(bytes(700_000)),
 }
-
-
-@pytest.fixture
-async def server(house: House, nursery: trio.Nursery) -> Server:
-    started: Server = await nursery.start(serve, house.lake.directory)
-    return started
 
 
 @pytest.mark.parametrize("compression", KNOWN)

@@ -7,14 +7,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from narfs.mount.mountpoint import mounted_at
+from tests.support import daemons
 from tests.support.lakes import Lake, Member, Recipe
 from tests.support.trees import File, Symlink
 
@@ -95,11 +96,21 @@ class Program:
         assert (code, said) == (0, ""), said
         return out
 
+    @property
+    def runtime(self) -> Path:
+        """Where the sockets are."""
+        return self.home / "runtime_dir/narfs"
+
+    def ask(self, operation: str, **arguments: object) -> Any:
+        """Ask the daemon without a command."""
+        return daemons.ask(self.runtime, operation, **arguments)
+
     @contextmanager
     def mounted(self, *arguments: str, given: bytes = b"", warned: str = "") -> Iterator[Path]:
         """Mount in the background, and unmount whatever became of it."""
         place = self.home / "mnt"
-        place.mkdir(exist_ok=True)
+        with suppress(FileExistsError):  # exist_ok would look at what is there, which may be a mount that is dead
+            place.mkdir()
         code, out, said = self.run("mount", *self.stores, *arguments, str(place), given=given)
         assert (code, out, said.count("\n")) == (0, b"", 1 if warned else 0), said
         assert warned in said

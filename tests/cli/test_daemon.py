@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cli.program import finish, kind_of, needs_fuse
+from tests.cli.program import PATIENCE_S, finish, kind_of, needs_fuse
 from tests.mount.kernel import is_mount, unmount
+from tests.support.daemons import managing
 from tests.support.lakes import Lake, Recipe
 from tests.support.trees import File, read_from_disk
 
@@ -30,28 +31,27 @@ pytestmark = [pytest.mark.mount, needs_fuse]
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to bind a view elsewhere")
 
-READY_S = 20
-
 
 @contextmanager
 def daemon(program: Program, *options: str) -> Iterator[Process]:
     """Run a daemon with the program's lake until the block ends; it must end well."""
-    process = program.start("daemon", *program.stores, *options)
-    try:
-        wait_for(lambda: program.run("view", "list")[0] == 0, process)
-        yield process
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(READY_S)
-    finally:
-        process.kill()
-        process.communicate()
-        for mount in mounts_below(program.home):
-            unmount(mount)
+    with managing() as manager:
+        process = program.start("daemon", *program.stores, *options, environ=manager.environ)
+        try:
+            manager.wait_ready(process)
+            yield process
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+            process.communicate()
+            for mount in mounts_below(program.home):
+                unmount(mount)
 
 
 def wait_for(met: Any, process: Process | None = None) -> None:
-    for _ in range(READY_S * 20):
+    for _ in range(PATIENCE_S * 20):
         if met():
             return
         assert process is None or process.poll() is None, "the daemon ended"
@@ -265,8 +265,8 @@ def test_an_owner_that_is_no_process_and_text_that_is_none_are_said(program: Pro
 def said_to_daemon(program: Program, operation: str, arguments: dict[str, Any]) -> Callable[[], dict[str, Any]]:
     """Say it now; hear the answer later."""
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(READY_S)
-    connection.connect(str(program.home / "runtime_dir/narfs/control.sock"))
+    connection.settimeout(PATIENCE_S)
+    connection.connect(str(program.runtime / "control.sock"))
     connection.sendall(json.dumps({"version": 1, "operation": operation, "arguments": arguments}).encode() + b"\n")
 
     def hear() -> dict[str, Any]:
@@ -364,17 +364,17 @@ def test_a_view_ends_with_its_owner(program: Program) -> None:
         assert program.output("view", "list")
         owner.kill()
         owner.wait()
-        wait_for(lambda: program.output("view", "list") == b"")
+        wait_for(lambda: program.ask("view-list") == [])
 
 
 def test_a_view_ends_unless_its_lease_is_renewed(program: Program) -> None:
     with daemon(program):
-        create(program, "one", "--path", program.library.path.path, "--lease", "1.5")
-        for _ in range(4):
-            select.select([], [], [], 0.6)
-            program.output("view", "renew", "one")
-        assert program.output("view", "list")
-        wait_for(lambda: program.output("view", "list") == b"")
+        create(program, "one", "--path", program.library.path.path, "--lease", "2")
+        program.output("view", "renew", "one")
+        for _ in range(5):
+            select.select([], [], [], 0.5)
+            program.ask("view-renew", name="one")
+        wait_for(lambda: program.ask("view-list") == [])
 
 
 @needs_root
@@ -401,10 +401,9 @@ def test_a_second_daemon_is_refused(program: Program) -> None:
 
 
 def test_a_daemon_whose_predecessor_is_there_and_does_not_answer_is_refused(program: Program) -> None:
-    runtime = program.home / "runtime_dir/narfs"
-    runtime.mkdir(parents=True, mode=0o700)
+    program.runtime.mkdir(parents=True, mode=0o700)
     with socket.socket(socket.AF_UNIX) as mute:
-        mute.bind(str(runtime / "control.sock"))
+        mute.bind(str(program.runtime / "control.sock"))
         mute.listen()
         process = program.start("daemon", *program.stores)
         connection, _ = mute.accept()

@@ -38,7 +38,7 @@ def test_mount_returns_when_the_mount_is_usable_and_umount_when_it_is_gone(progr
         assert program.output("umount", str(place)) == b""
         assert not os.path.ismount(place)
         assert not Path(f"/proc/{pid}/fd").exists() or not list(Path(f"/proc/{pid}/fd").iterdir())
-        assert list((program.home / "runtime_dir/narfs").iterdir()) == []
+        assert list(program.runtime.iterdir()) == []
 
 
 def test_a_mount_reports_what_was_read_of_it(program: Program) -> None:
@@ -138,7 +138,7 @@ def test_a_daemon_that_hangs_is_named_and_can_be_got_rid_of(program: Program, mo
     monkeypatch.setattr(control, "DEADLINE_S", 0.1)
     with program.mounted() as place:
         pid = _status(program, place)["mount"]["pid"]
-        runtime = program.home / "runtime_dir/narfs"
+        runtime = program.runtime
         os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(TooSlow, match=f"kill -KILL {pid}"):
@@ -262,7 +262,7 @@ def test_erofs_shows_a_closure_and_nothing_is_left_of_it(program: Program, by_er
         told = _status(program, place)
         assert (told["mount"]["frontend"], told["mount"]["paths"]) == ("erofs", 2)
         assert "frontend   erofs\n" in program.output("status").decode()
-    assert list((program.home / "runtime_dir/narfs").iterdir()) == []
+    assert list(program.runtime.iterdir()) == []
     assert not [line for line in mountinfo() if str(program.home) in line]
 
 
@@ -311,7 +311,7 @@ def test_erofs_of_what_it_cannot_show_is_refused(program: Program, by_erofs: str
     ):
         code, _, said = program.run("mount", *program.stores, *options, "--frontend", by_erofs, str(place))
         assert (code, reason in said) == (2, True), said
-    assert not list((program.home / "runtime_dir/narfs").iterdir())
+    assert not list(program.runtime.iterdir())
     assert not [line for line in mountinfo() if str(program.home) in line]
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import signal
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from narfs.daemon import control
 from tests.cli.program import make_program
-from tests.mount.kernel import unmount
+from tests.cli.test_daemon import daemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.cli.program import Process, Program
-
-PATIENCE_S = 60
 
 
 class Held(NamedTuple):
@@ -37,8 +33,7 @@ class House:
         self.pid = process.pid
 
     def ask(self, operation: str, **arguments: object) -> Any:
-        socket = self.program.home / "runtime_dir/narfs" / control.DAEMON_SOCKET
-        return control.ask(socket, operation, arguments, deadline_s=600)
+        return self.program.ask(operation, **arguments)
 
     def show(self, name: str, closure: str, frontend: str) -> Path:
         """Make a view; give its directory."""
@@ -64,29 +59,8 @@ class House:
 @contextmanager
 def make_house(*options: str) -> Iterator[House]:
     """Run a daemon until the end of the block; nothing of it is left then."""
-    with make_program() as program:
-        process = program.start("daemon", *program.stores, "--no-profile", "--prefetch-bytes", "0", *options)
-        try:
-            house = House(program, process)
-            _wait_until_it_answers(house, process)
-            yield house
-            process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE_S)
-        finally:
-            process.kill()
-            process.communicate()
-            for line in reversed(Path("/proc/self/mountinfo").read_text("latin-1").splitlines()):
-                if (place := line.split()[4]).startswith(f"{program.home}/"):
-                    unmount(Path(place))
-
-
-def _wait_until_it_answers(house: House, process: Process) -> None:
-    for _ in range(PATIENCE_S * 20):
-        assert process.poll() is None, "the daemon ended"
-        try:
-            house.ask("status")
-        except Exception:  # noqa: BLE001 - not yet
-            signal.sigtimedwait([], 0.05)
-        else:
-            return
-    raise AssertionError("the daemon did not answer")
+    with (
+        make_program() as program,
+        daemon(program, "--no-profile", "--prefetch-bytes", "0", *options) as process,
+    ):
+        yield House(program, process)

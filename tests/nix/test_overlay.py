@@ -133,13 +133,15 @@ def daemon(lakes: Lakes, machine: World, request: pytest.FixtureRequest) -> Iter
     machine.shell(f"""
         {state} {machine.narfs} daemon --store {lake} --trusted-public-keys {lakes.key} >/run/log 2>&1 &
         echo $! > /run/pid
-        until {machine.narfs} view create closed {options} 2>/run/why; do
-            kill -0 $! || {{ cat /run/log /run/why >&2; exit 1; }}
+        until [ -S /run/narfs/control.sock ]; do
+            kill -0 $! || {{ cat /run/log >&2; exit 1; }}
+            sleep 0.02
         done
+        {machine.narfs} view create closed {options}
         {machine.narfs} view create open
     """)
     yield machine
-    machine.shell("kill $(cat /run/pid); while kill -0 $(cat /run/pid) 2>/run/why; do :; done")
+    machine.shell("kill $(cat /run/pid); while kill -0 $(cat /run/pid) 2>/run/why; do sleep 0.02; done")
 
 
 def test_a_view_of_the_daemon_is_a_lower_layer_too(daemon: World, lakes: Lakes) -> None:

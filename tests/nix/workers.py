@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tests.nix.nginx import nginx
+from tests.support.daemons import ask, managing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,28 +118,22 @@ class Worker:
     @contextmanager
     def serving(self) -> Iterator[subprocess.Popen[bytes]]:
         """Run the daemon until the end of the block; it must end well."""
-        with (self.home / "daemon.log").open("ab") as log:
+        with managing() as manager, (self.home / "daemon.log").open("ab") as log:
             command = [*self.machine.enter, "env", *self._state, *self._daemon]
-            process = subprocess.Popen(command, env=self.machine.environment, stderr=log, stdin=subprocess.DEVNULL)
-        try:
-            wait_for(lambda: process.poll() is not None or self._answers())
-            yield process
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(_DEADLINE_S) == 0
-        finally:
-            process.kill()
-            process.wait()
-
-    def _answers(self) -> bool:
-        try:
-            self.views()
-        except AssertionError:
-            return False
-        return True
+            environment = self.machine.environment | manager.environ
+            process = subprocess.Popen(command, env=environment, stderr=log, stdin=subprocess.DEVNULL)
+            try:
+                manager.wait_ready(process)
+                yield process
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(_DEADLINE_S) == 0
+            finally:
+                process.kill()
+                process.wait()
 
     def views(self) -> list[dict[str, Any]]:
         """Ask the daemon which views it has."""
-        told: list[dict[str, Any]] = json.loads(self.machine.run(self.machine.narfs, "view", "list", "--json"))
+        told: list[dict[str, Any]] = ask(self.machine.runtime, "view-list")
         return told
 
     def forget(self) -> None:

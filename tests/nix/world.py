@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.nix.newer import link_programs
+from tests.support.daemons import managing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,20 +119,21 @@ class World:
         finally:
             self.run("rm", "-rf", cache)
 
+    @property
+    def runtime(self) -> Path:
+        """Where the sockets of a daemon inside are, as seen from here."""
+        return Path(f"/proc/{self._holder.pid}/root/run/narfs")
+
     @contextmanager
     def _daemon(self, *options: str) -> Iterator[None]:
         state = {"XDG_STATE_HOME": str(self.directory / "state")}
         command = [*self.enter, self.narfs, "daemon", *options]
-        with (
-            (self.directory / "daemon.log").open("wb") as log,
-            subprocess.Popen(command, env=self.environment | state, stdin=subprocess.DEVNULL, stderr=log) as daemon,
-        ):
-            try:
-                self.shell(
-                    f"until {self.narfs} view list 2>/run/why; do"
-                    f" kill -0 {daemon.pid} || {{ cat {log.name} >&2; exit 1; }}; done"
-                )
-                yield
-            finally:
-                daemon.terminate()
-                assert daemon.wait(60) == 0, Path(log.name).read_text()
+        with managing() as manager, (self.directory / "daemon.log").open("wb") as log:
+            environment = self.environment | state | manager.environ
+            with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stderr=log) as daemon:
+                try:
+                    manager.wait_ready(daemon)
+                    yield
+                finally:
+                    daemon.terminate()
+                    assert daemon.wait(60) == 0, Path(log.name).read_text()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,6 +38,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def in_full(pytestconfig: pytest.Config) -> bool:
     """Whether a test marked ``faults`` shall take its time: minutes, not the seconds it has in CI."""
     return bool(pytestconfig.getoption("--faults"))
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that every user may enter; what is above tmp_path is for its owner alone."""
+    with tempfile.TemporaryDirectory(prefix="narfs-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 @pytest.fixture(scope="session")

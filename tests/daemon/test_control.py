@@ -36,8 +36,8 @@ OPERATIONS = {"status": Operation(_status, for_everybody=True), "fail": Operatio
 
 
 @pytest.fixture
-async def path(tmp_path: Path) -> AsyncIterator[Path]:
-    path = tmp_path / "x.sock"
+async def path(public: Path) -> AsyncIterator[Path]:
+    path = public / "x.sock"
     async with listening(path, OPERATIONS):
         yield path
 
@@ -74,10 +74,8 @@ async def test_a_connection_carries_many_requests(path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
-async def test_another_user_who_may_connect_may_only_look(path: Path, tmp_path: Path) -> None:
+async def test_another_user_who_may_connect_may_only_look(path: Path) -> None:
     os.chmod(path, 0o666)  # noqa: PTH101, S103
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(each, 0o755)  # noqa: PTH101, S103
     script = """if 1:
         import os, socket, sys
         os.setuid(65534)
@@ -141,10 +139,8 @@ def test_a_socket_path_that_the_kernel_would_cut_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be another user")
-async def test_strangers_do_not_keep_the_owner_waiting(path: Path, tmp_path: Path) -> None:
+async def test_strangers_do_not_keep_the_owner_waiting(path: Path) -> None:
     os.chmod(path, 0o666)  # noqa: PTH101, S103
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(each, 0o755)  # noqa: PTH101, S103
     script = """if 1:
         import os, socket, sys
         os.setuid(65534)

@@ -81,6 +81,7 @@ def rage(
         faulty = opened.enter_context(faulty_lake(lake.directory, work, seed=seed, named=True, inside=inside))
         house = House(directory, inside, faulty)
         place = opened.enter_context(house.mounted(*arguments, settings=_SETTINGS, module=module))
+        begun = time.monotonic()
         readers = [_start_reader(place, directory / "model", seed + number, frontend) for number in range(_PROCESSES)]
         try:
             while house.status()["requests"]["requests"].get("read", 0) < _PROCESSES * _THREADS:

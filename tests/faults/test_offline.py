@@ -37,17 +37,17 @@ class Town(NamedTuple):
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    lake = Lake(tmp_path / "lake")
+def town(directory: Path) -> Iterator[Town]:
+    lake = Lake(directory / "lake")
     members = [lake.add(f"n{number}", _tree(number), Recipe("xz")) for number in range(6)]
     members += [add_sealed(lake, f"s{number}", _tree(6 + number), lake.secret_key) for number in range(6)]
     keys = lake.trusted_public_keys
     with (
-        private_network(tmp_path / "net") as inside,
-        faulty_lake(tmp_path / "lake", tmp_path / "work", named=True, inside=inside) as faulty,
+        private_network(directory / "net") as inside,
+        faulty_lake(directory / "lake", directory / "work", named=True, inside=inside) as faulty,
     ):
         arguments = ["--trusted-public-keys", keys, "--trusted-index-keys", keys]
-        yield Town(House(tmp_path, inside, faulty), arguments, members[::2], members[1::2])
+        yield Town(House(directory, inside, faulty), arguments, members[::2], members[1::2])
 
 
 def _tree(number: int) -> Tree:

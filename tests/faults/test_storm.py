@@ -29,11 +29,11 @@ SLOWEST_S = 2 * 10 + 2
 
 
 @pytest.mark.parametrize("frontend", ["tree", pytest.param("erofs", marks=pytest.mark.faults(in_ci=False))])
-def test_no_read_gives_a_wrong_byte_in_any_weather(tmp_path: Path, in_full: bool, frontend: str) -> None:
+def test_no_read_gives_a_wrong_byte_in_any_weather(directory: Path, in_full: bool, frontend: str) -> None:
     goal = IN_FULL if in_full else IN_SHORT
     if frontend == "erofs":  # most reads the kernel answers
         goal = goal._replace(reads=goal.reads // 10)
-    report = rage(tmp_path, seed=SEED, goal=goal, frontend=frontend)
+    report = rage(directory, seed=SEED, goal=goal, frontend=frontend)
     assert report.wrong == [], report
     assert report.bugs == [], report
     assert report.trapped == 0, "a redirect led off the lake"
@@ -43,8 +43,8 @@ def test_no_read_gives_a_wrong_byte_in_any_weather(tmp_path: Path, in_full: bool
     assert min(report.hits.values()) >= goal.hits, report
 
 
-def test_the_storm_would_notice_wrong_bytes(tmp_path: Path) -> None:
+def test_the_storm_would_notice_wrong_bytes(directory: Path) -> None:
     """Without the comparison of what is fetched in parts the same weather gives wrong bytes."""
     goal = Goal(reads=10**9, hits=0, most_s=4, fault_s=0.3, calm_s=0.1)
-    report = rage(tmp_path, seed=SEED, goal=goal, module="benchmarks.unverified")
+    report = rage(directory, seed=SEED, goal=goal, module="benchmarks.unverified")
     assert len(report.wrong) > 0, report

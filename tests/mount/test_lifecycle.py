@@ -148,13 +148,11 @@ async def test_sigterm_unmounts_even_with_a_read_in_flight(tmp_path: Path) -> No
 
 
 @needs_root
-async def test_an_unprivileged_user_mounts_through_fusermount3_what_belongs_to_him(tmp_path: Path) -> None:
+async def test_an_unprivileged_user_mounts_through_fusermount3_what_belongs_to_him(public: Path) -> None:
     tool("fusermount3")
-    place = tmp_path / "m"
+    place = public / "m"
     place.mkdir()
     os.chown(place, 65534, 65534)
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(each.stat().st_mode | 0o055)  # with --basetemp one of them may be /tmp
     # The device is opened to everybody, in this namespace only. The capability lets nobody read a Python that may lie
     # in root's home; it has nothing to do with mounting.
     script = """
@@ -167,10 +165,10 @@ async def test_an_unprivileged_user_mounts_through_fusermount3_what_belongs_to_h
             kill $!; wait $!; cat "$5"; mountpoint -q "$2" || echo unmounted
         ' sh "$@"
     """
-    log = tmp_path / "log"
+    log = public / "log"
     log.touch()
     os.chown(log, 65534, 65534)
-    told = await in_namespace(script, tmp_path, place, sys.executable, CHILD, log, path("one").base_name)
+    told = await in_namespace(script, public, place, sys.executable, CHILD, log, path("one").base_name)
     first, second, uid, size, options, *end = told.splitlines()
     assert (first, second, uid, size) == ("65534 65534 555", "65534 65534 444", "65534", "1000")
     assert {"ro", "nosuid", "nodev", "user_id=65534"} <= set(options.split(","))

@@ -10,7 +10,7 @@ import struct
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import trio
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 log = logging.getLogger(__name__)
+
+Do: TypeAlias = "Callable[[Mapping[str, Any]], Awaitable[object]]"
 
 _PART_BYTES = 64 * 1024
 _CLIENTS_MAX = 64
@@ -37,7 +39,7 @@ _CREDENTIALS = struct.Struct("3i")
 class Operation:
     """What a socket can be asked for. ``do`` takes the arguments, raises NarfsError, gives what JSON can hold."""
 
-    do: Callable[[Mapping[str, Any]], Awaitable[object]]
+    do: Do
     for_everybody: bool = False
     """Also for users who may connect and are neither root nor the one this process runs as."""
 

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from narfs.daemon.config import Config
+    from narfs.daemon.control_server import Do
     from narfs.daemon.erofs.images import Images
     from narfs.daemon.prefetching.jobs import JobFacts
     from narfs.daemon.readiness import Announcer
@@ -173,11 +174,12 @@ class _Daemon:
                 nursery=work,
                 config=lambda: self._config,
             )
+            restored = trio.Event()
             operations = {
                 name: Operation(_as_json(do), for_everybody=name in _LOOK_ONLY)
                 for name, do in {
                     "status": self._status(household, views, sessions),
-                    **view_operations.operations(views),
+                    **_after(restored, view_operations.operations(views)),
                     **self._cache_operations(household, sessions, views, work),
                 }.items()
             }
@@ -187,6 +189,7 @@ class _Daemon:
                 self._handlers = handlers
                 warnings = await views.restore()
                 await images.all_laid()
+                restored.set()
                 for warning in warnings:
                     log.warning("%s", warning)
                 household.workers.warm_up()  # so that the first image, or pass, does not wait 0.1 s for an interpreter
@@ -304,7 +307,7 @@ class _Daemon:
             return status.take_daemon(
                 household,
                 self._handlers.statistics() + self._images.statistics(),
-                [kept.facts() for kept in views.kept],
+                views.facts(),
                 sessions.open,
                 cache_dir=self._config.cache_dir,
                 started=self._started,
@@ -313,7 +316,17 @@ class _Daemon:
         return tell
 
 
-def _as_json(do: Callable[[Mapping[str, Any]], Awaitable[object]]) -> Callable[[Mapping[str, Any]], Awaitable[object]]:
+def _after(event: trio.Event, operations: Mapping[str, Do]) -> dict[str, Do]:
+    """Let whoever asks for one of these wait for ``event``."""
+
+    async def wait(do: Do, arguments: Mapping[str, Any]) -> object:
+        await event.wait()
+        return await do(arguments)
+
+    return {name: partial(wait, do) for name, do in operations.items()}
+
+
+def _as_json(do: Do) -> Do:
     async def answer(arguments: Mapping[str, Any]) -> object:
         return status.as_json(await do(arguments))
 

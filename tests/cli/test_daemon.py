@@ -8,9 +8,11 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -393,6 +395,50 @@ def test_views_come_back_when_the_daemon_is_started_again(program: Program, end:
     assert not is_mount(place)
 
 
+class Slow(BaseHTTPRequestHandler):
+    """A store that has nothing, and says so when it may."""
+
+    asked = threading.Event()
+    may_answer = threading.Event()
+
+    def do_GET(self) -> None:
+        self.asked.set()
+        self.may_answer.wait(PATIENCE_S)
+        self.send_error(404)
+
+
+@needs_root
+def test_who_asks_before_the_views_of_before_are_back_waits_and_takes_nobodys_place(program: Program) -> None:
+    place = at(program, "one")
+    with daemon(program):
+        create(program, "one", "--path", program.library.path.path, "--at", str(place))
+    record = program.home / "state_home/narfs/views/one.json"
+    with ThreadPoolExecutor() as threads, ThreadingHTTPServer(("127.0.0.1", 0), Slow) as store:
+        threads.submit(store.serve_forever)
+        settings = {"store": [f"http://127.0.0.1:{store.server_port}"]}
+        record.write_text(json.dumps(json.loads(record.read_text()) | {"settings": settings}))
+        process = program.start("daemon", *program.stores)
+        try:
+            assert Slow.asked.wait(PATIENCE_S)
+            two = ("view", "create", "two", "--path", program.tool.path.path, "--at", str(place))
+            early = threads.submit(program.run, *two)
+            time.sleep(1)
+            assert not early.done()
+            Slow.may_answer.set()
+            assert "is the place of view one; narfs view remove one" in early.result()[2]
+            (told,) = json.loads(program.output("view", "list", "--json"))
+            assert (told["frontend"], told["directory"]) == ("none", str(place))
+            program.output("view", "remove", "one")
+            program.output(*two)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 0
+        finally:
+            process.kill()
+            process.communicate()
+            store.shutdown()
+    assert [file.name for file in record.parent.iterdir()] == ["two.json"]
+
+
 def test_a_second_daemon_is_refused(program: Program) -> None:
     with daemon(program):
         code, _, said = program.run("daemon", *program.stores)
@@ -419,6 +465,8 @@ def test_what_a_daemon_cannot_begin_with_is_said_in_one_line(program: Program) -
         pass
     (views / "odd.json").write_text("[]")
     with daemon(program):
+        assert program.output("view", "list").startswith(b"odd\t0\tnone\t")
+        program.output("view", "remove", "odd")
         assert program.output("view", "list") == b""
     far = str(program.home / ("x" * 100))
     code, _, said = finish(program.start("daemon", *program.stores, environ={"XDG_RUNTIME_DIR": far}))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
 from narfs.cache.profiles import Profiles
 from narfs.daemon.ahead import Ahead, running
@@ -132,6 +134,22 @@ async def test_a_disk_that_takes_nothing_is_nobodys_failure(place: Daemon) -> No
         read(scene, path, b"etc")
         (place.common.cache_dir / "profile").write_bytes(b"")
         await learner.learn()
+
+
+async def test_a_disk_that_hangs_is_not_waited_for(
+    place: Daemon, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = place.lake.add("bash-5.2", TREE).path
+    async with place.session(place.common) as session:
+        mock_clock.rate = 1
+        _, learner = await made(session, place.common, path)
+        file = Profiles(place.common.cache_dir)._file(learner.name)
+        file.parent.mkdir(exist_ok=True)
+        os.mkfifo(file)  # hangs until somebody writes into it
+        mock_clock.autojump_threshold = 0.01
+        await learner.learn()
+        assert "more than 10 s" in caplog.text
+        await trio.to_thread.run_sync(file.write_bytes, b"")
 
 
 async def test_it_judges_by_each_read_once(place: Daemon) -> None:

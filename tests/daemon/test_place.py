@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 import trio
+import trio.testing
 
+from narfs.daemon import linux
 from narfs.daemon.views import place
+from narfs.errors import Unavailable
 from narfs.mount.view import View
 from tests.mount.kernel import cut_off_in_time, is_mount, mounted, needs_fuse
 from tests.mount.model import MemoryAccessor, path
@@ -28,6 +31,20 @@ async def test_a_bind_is_taken_off_also_by_who_is_cancelled(tmp_path: Path) -> N
         scope.cancel()
         await place.unbind(bound, lazily=True)
     assert not is_mount(bound)
+
+
+@needs_fuse
+async def test_a_place_in_what_hangs_is_given_up(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0"
+    linux.mount("nobody", str(tmp_path), kind="fuse", options=options)
+    try:
+        with pytest.raises(Unavailable, match="hangs"):
+            await place.unbind(tmp_path / "at", lazily=True)
+        assert autojump_clock.current_time() == pytest.approx(10)
+    finally:
+        os.close(device)
+        linux.unmount(str(tmp_path), linux.MNT_DETACH)
 
 
 @pytest.mark.mount

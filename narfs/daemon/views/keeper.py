@@ -8,9 +8,7 @@ be there then, with programs in it that wait: its slab is laid again, and they g
 from __future__ import annotations
 
 import logging
-import time
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,15 +24,16 @@ from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.reports.report import report
 from narfs.daemon.views import place
+from narfs.daemon.views.kept import KeptView, LostView
 from narfs.daemon.views.owner import Owner
 from narfs.errors import Closing, NarfsError, NotFound, OwnerGone, Unavailable, UsageError
-from narfs.mount.mountpoint import real
+from narfs.mount.mountpoint import place_of, real
 from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from narfs.daemon.config import Config
     from narfs.daemon.erofs.images import Images
@@ -49,52 +48,6 @@ if TYPE_CHECKING:
     from narfs.mount.fuse import Stage
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True, eq=False)
-class KeptView:
-    """A View that is shown; ``directory`` is where programs find it."""
-
-    spec: ViewSpec
-    scene: Scene
-    session: Session
-    account: Account
-    directory: Path
-    owner: Owner
-    known: KnownPaths
-    choice: Choice
-    ahead: Ahead
-    bound: Path | None = None
-    """Where it is mounted."""
-    shown: Shown | None = None
-    """What the kernel shows there, if it is EROFS that does."""
-    created: float = field(default_factory=time.time)
-    removing: trio.Lock = field(default_factory=trio.Lock)
-    running: trio.CancelScope = field(default_factory=trio.CancelScope)
-    answering: trio.CancelScope = field(default_factory=trio.CancelScope)
-    teaching: trio.CancelScope = field(default_factory=trio.CancelScope)
-
-    def facts(self) -> dict[str, object]:
-        """Say what it is, for people and programs."""
-        view = self.scene.view
-        return {
-            "name": self.spec.name,
-            "directory": str(self.directory),
-            "frontend": self.choice.frontend.value,
-            "frontend_because": self.choice.why,
-            "closed": view.closed,
-            "paths": len(view.attachments),
-            "nar_bytes": sum(each.accessor.nar_size for each in view.attachments),
-            "read_bytes": self.scene.reads.asked_bytes,
-            "fetched_bytes": self.account.received_bytes,
-            "fetched_requests": self.account.requests,
-            "waiting": len(self.scene.waits),
-            "age_s": round(time.time() - self.created, 3),
-            "owner_pid": self.spec.owner_pid,
-            "lease_s": self.spec.lease_s,
-            "profile": self.ahead.profile,
-            "stores": [str(lake.url) for lake in self.session.lakes.lakes],
-        }
 
 
 class Views:
@@ -124,7 +77,9 @@ class Views:
         self._nursery = nursery
         self._config = config
         self._kept: dict[str, KeptView] = {}
+        self._lost: dict[str, LostView] = {}
         self._making: set[str] = set()
+        """Names and places."""
         self._closing = False
 
     @property
@@ -132,29 +87,42 @@ class Views:
         """Those that are shown."""
         return list(self._kept.values())
 
-    async def create(self, spec: ViewSpec, shown: Shown | None = None) -> KeptView:
-        """Make a View and give it when it is usable; UsageError, NotFound naming what no store has, Unavailable.
+    @property
+    def _all(self) -> list[KeptView | LostView]:
+        return [*self._kept.values(), *self._lost.values()]
 
-        What the kernel still shows of it, ``shown``, is gone on with.
-        """
-        # Two mounts on one place would lie upon each other, and the first to go would take the other's.
-        wanted = {spec.name} if spec.at is None else {spec.name, str(await real(spec.at))}
-        if self._closing:
-            raise Closing("the daemon is going away")
-        if spec.name in self._kept or spec.name in self._making:
-            raise UsageError(f"there is a view named {spec.name} already")
+    def facts(self) -> list[dict[str, object]]:
+        """Say of each what it is, also of those that could not be made again."""
+        return [view.facts() for view in self._all]
+
+    async def create(self, spec: ViewSpec) -> KeptView:
+        """Make a View and give it when it is usable; UsageError, NotFound naming what no store has, Unavailable."""
+        with self._claimed(spec.name, None if spec.at is None else await real(spec.at)):
+            kept = await self._make(spec)
+        self._lost.pop(spec.name, None)
+        return kept
+
+    @contextmanager
+    def _claimed(self, name: str, at: Path | None) -> Iterator[None]:
+        """Have a name and a place for oneself: of two mounts on one place the first to go would take the other's."""
+        wanted = {name} if at is None else {name, str(at)}
+        if name in self._kept or name in self._making:
+            raise UsageError(f"there is a view named {name} already")
         if taken := wanted & self._making:
             raise UsageError(f"{min(taken)}: another view is being made there")
+        for view in self._all:
+            if view.name != name and at is not None and view.bound == at:
+                raise UsageError(f"{at}: is the place of view {view.name}; narfs view remove {view.name}")
         self._making |= wanted
         try:
-            kept = await self._make(spec, shown)
+            yield
         finally:
             self._making -= wanted
-        log.info("view %s: %d paths at %s", spec.name, len(kept.scene.view.attachments), kept.directory)
-        return kept
 
     async def remove(self, name: str, *, lazily: bool = False) -> Report:
         """End a View and tell what was read of it; UsageError if something is in it or over it, unless ``lazily``."""
+        if name in self._lost:
+            return await self._forget(name)
         kept = self.named(name)
         async with kept.removing:  # once: a second unmount would take what lay there before
             if self._kept.get(name) is not kept:
@@ -173,8 +141,17 @@ class Views:
         log.info("view %s: removed; read %d bytes of %d paths", name, told.read_bytes, told.read_paths)
         return told
 
+    async def _forget(self, name: str) -> Report:
+        """Remove one that could not be made again, of which nothing was read."""
+        with self._claimed(name, None):
+            await place.take_off(name, self._lost[name].bound, lazily=True)
+            self._records.remove(name)
+            del self._lost[name]
+        log.info("view %s: removed; it could not be made again", name)
+        return await report(name, Scene(View.of([])), None)
+
     def named(self, name: str) -> KeptView:
-        """Give one; NotFound."""
+        """Give one that is shown; NotFound."""
         try:
             return self._kept[name]
         except KeyError:
@@ -182,26 +159,29 @@ class Views:
 
     async def restore(self) -> list[str]:
         """Make the Views of the daemon before; give a line for each that cannot be: the next start tries it again."""
-        trouble: list[str] = []
-
-        async def again(name: str) -> None:
-            try:
-                await self._restore(await trio.to_thread.run_sync(self._records.read, name))
-            except OwnerGone:  # nobody misses it
-                self._records.remove(name)
-            except (NarfsError, ValueError, OSError) as error:
-                trouble.append(f"view {name}: {error}")
-
         async with trio.open_nursery() as nursery:
             for name in self._records.names():
-                nursery.start_soon(again, name)
-        return trouble
+                nursery.start_soon(self._restore, name)
+        return [f"view {lost.name}: {lost.why}" for lost in self._lost.values()]
 
-    async def _restore(self, spec: ViewSpec) -> None:
+    async def _restore(self, name: str) -> None:
+        at = self._own / name
+        try:
+            spec = await trio.to_thread.run_sync(self._records.read, name)
+            if spec.at is not None:
+                at = Path(await trio.to_thread.run_sync(place_of, spec.at))
+            with self._claimed(name, at):
+                await self._make_again(spec, at)
+        except OwnerGone:  # nobody misses it
+            self._records.remove(name)
+        except (NarfsError, ValueError, OSError) as error:
+            self._lost[name] = LostView(name, at, str(error))
+
+    async def _make_again(self, spec: ViewSpec, at: Path) -> None:
         shown = self._records.shown(spec.name)
         if shown is not None and self._images.still_shows(shown):
             try:
-                await self.create(spec, shown)
+                await self._make(spec, shown)
             except OwnerGone:
                 await place.unbind(Path(shown.place), lazily=True)
                 raise
@@ -209,8 +189,8 @@ class Views:
                 log.warning("view %s: %s; programs that have it open lose it", spec.name, error)
             else:
                 return
-        await place.clear(spec.at or self._own / spec.name)
-        await self.create(spec)
+        await place.clear(at)
+        await self._make(spec)
 
     async def close(self) -> None:
         """Take all Views off their places and keep what is to be restored; nobody is asked whether he is in one.
@@ -218,16 +198,23 @@ class Views:
         What EROFS shows stays where it is if that was left to the next process.
         """
         self._closing = True
-        for kept in self.kept:
-            if kept.bound is not None and not (kept.shown and self._images.left):
-                try:
-                    await self._take_off(kept.spec, kept.bound, lazily=True)
-                except NarfsError as error:
-                    log.warning("view %s: %s", kept.spec.name, error)
-            kept.running.cancel()
-            await self._learn(kept)
+        for end in (self._leave_place, self._learn):
+            async with trio.open_nursery() as nursery:
+                for kept in self.kept:
+                    nursery.start_soon(end, kept)
 
-    async def _make(self, spec: ViewSpec, shown: Shown | None) -> KeptView:
+    async def _leave_place(self, kept: KeptView) -> None:
+        if kept.bound is not None and not (kept.shown and self._images.left):
+            try:
+                await self._take_off(kept.spec, kept.bound, lazily=True)
+            except NarfsError as error:
+                log.warning("view %s: %s", kept.name, error)
+        kept.running.cancel()
+
+    async def _make(self, spec: ViewSpec, shown: Shown | None = None) -> KeptView:
+        """Make a View; what the kernel still shows of it, ``shown``, is gone on with."""
+        if self._closing:
+            raise Closing("the daemon is going away")
         spec = spec.with_owner_known()
         owner = Owner(spec)
         async with AsyncExitStack() as undo:
@@ -264,6 +251,7 @@ class Views:
             undo.pop_all()
         self._kept[spec.name] = kept
         self._nursery.start_soon(self._run, kept)
+        log.info("view %s: %d paths at %s", spec.name, len(kept.scene.view.attachments), kept.directory)
         return kept
 
     async def _show_by_erofs(self, kept: KeptView, *, wanted: bool) -> None:

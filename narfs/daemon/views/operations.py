@@ -31,7 +31,7 @@ def operations(views: Views) -> dict[str, Callable[[Mapping[str, Any]], Awaitabl
         return None
 
     async def list_all(_: Mapping[str, Any]) -> object:
-        return [kept.facts() for kept in views.kept]
+        return views.facts()
 
     async def tell(arguments: Mapping[str, Any]) -> object:
         kept = views.named(_name(arguments))

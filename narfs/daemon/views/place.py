@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,6 +20,9 @@ from narfs.mount.mountpoint import mount_at, mountinfo, place_of, prepare, shows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_PATIENCE_S: Final = 10.0
+"""For an unmount; lazily it takes less than a millisecond."""
 
 
 async def bind(view: Path, at: Path) -> Path:
@@ -31,11 +35,15 @@ async def bind(view: Path, at: Path) -> Path:
 async def unbind(place: Path, *, lazily: bool) -> None:
     """Take it off again; UsageError if programs are in it, unless ``lazily``: then they keep what they have open.
 
-    Cancelled, it is done all the same: nobody else knows of what a cancelled maker mounted.
+    Cancelled, it is done all the same: nobody else knows of what a cancelled maker mounted. Unavailable if what it lies
+    in does not answer.
     """
+    unmount = partial(linux.unmount, str(place), linux.MNT_DETACH if lazily else 0)
     try:
-        with trio.CancelScope(shield=True):
-            await _in_thread(place, lambda: linux.unmount(str(place), linux.MNT_DETACH if lazily else 0))
+        with trio.fail_after(_PATIENCE_S, shield=True):
+            await _in_thread(place, unmount, abandon=True)
+    except trio.TooSlowError:
+        raise Unavailable(f"{place}: not unmounted within {_PATIENCE_S:.0f} s; what it lies in hangs") from None
     except _Busy as error:
         raise UsageError(f"{place}: in use; end the programs in it (fuser -m {place}), or remove it lazily") from error
     except NotFound:  # somebody else did it
@@ -60,9 +68,10 @@ class _Busy(Exception):  # noqa: N818 - never leaves this module
     pass
 
 
-async def _in_thread(place: Path, call: Callable[[], None]) -> None:
+async def _in_thread(place: Path, call: Callable[[], None], *, abandon: bool = False) -> None:
+    one = trio.CapacityLimiter(1)  # of its own: a hundred that hang must not keep others waiting
     try:
-        await trio.to_thread.run_sync(call)
+        await trio.to_thread.run_sync(call, abandon_on_cancel=abandon, limiter=one)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise _Busy from error

@@ -199,11 +199,16 @@ class NarAccessor:
         contents = await self.contents_for(span)
         return contents is not None and contents.lacks(span)
 
-    async def turn_ahead(self, *, at_once: bool = False) -> Turn:
-        """Wait until the lake may be asked for something that nobody waits for; not at all, if that is ``at_once``."""
+    async def turn_ahead(self, *, at_once: bool = False, trying: bool = False) -> Turn:
+        """Wait until the lake may be asked for something that nobody waits for; not at all, if that is ``at_once``.
+
+        ``trying``: nor while it is not known how much the way to the lake holds.
+        """
         lake = self._described.lake if self._contents is None else self._contents.lake
-        governor = self._means.governor
-        return (at_once and governor.turn_nowait(lake, _AT_ONCE_BYTES, starting=True)) or await governor.turn(lake)
+        governor, turn = self._means.governor, None
+        if at_once or (trying and not governor.pace(lake).known):
+            turn = governor.turn_nowait(lake, _AT_ONCE_BYTES, starting=at_once)
+        return turn or await governor.turn(lake)
 
     async def look(self, start: NarOffset, length: int) -> bytes:
         """Give bytes that were brought, for narfs itself; Unavailable if they are gone again."""

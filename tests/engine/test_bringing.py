@@ -109,6 +109,27 @@ async def test_it_stops_where_its_allowance_does(house: House, server: Server, m
         assert len(server.asked("/nar/*")) == asked
 
 
+async def test_while_nothing_is_known_of_a_lake_who_tries_waits_for_no_reader(
+    house: House, server: Server, member: Member
+) -> None:
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        await accessor.settle()
+        beginning = [part(accessor, 0, 1000)]
+        with store.means.governor.waiting():
+            with trio.move_on_after(0.2) as patience:
+                await bring(beginning, Allowance())
+            assert patience.cancelled_caught
+            with trio.fail_after(2):
+                assert (await bring(beginning, Allowance(), trying=True)).chunks > 0
+            contents_ = await accessor.contents_for(whole(accessor).span)
+            assert contents_ is not None
+            store.means.governor.pace(contents_.lake).known = True
+            with trio.move_on_after(0.2) as patience:
+                await bring([whole(accessor)], Allowance(), trying=True)
+            assert patience.cancelled_caught
+
+
 async def test_the_account_of_who_wanted_it_pays_and_its_quota_ends_it(
     house: House, server: Server, member: Member
 ) -> None:

@@ -76,12 +76,13 @@ class Brought:
     """What the last one failed with."""
 
 
-async def bring(wants: Iterable[Want], allowance: Allowance, *, at_once: bool = False) -> Brought:
+async def bring(wants: Iterable[Want], allowance: Allowance, *, at_once: bool = False, trying: bool = False) -> Brought:
     """Bring what is wanted into the cache, as far as the allowance goes; returns when it is there or has failed.
 
-    ``at_once``: a program is as good as waiting for it, and it is little. So no turn is waited for.
+    ``at_once``: a program is as good as waiting for it, and it is little. So no turn is waited for. ``trying``: a
+    program will read it. So none is waited for until it is known how much the way to the lake holds.
     """
-    bringing = _Bringing(allowance, at_once=at_once)
+    bringing = _Bringing(allowance, at_once=at_once, trying=trying)
     async with trio.open_nursery() as landing:
         for accessor, span in _joined(wants):
             if bringing.brought.stopped_by is not None:
@@ -93,10 +94,11 @@ async def bring(wants: Iterable[Want], allowance: Allowance, *, at_once: bool = 
 class _Bringing:
     """One call of ``bring``."""
 
-    def __init__(self, allowance: Allowance, *, at_once: bool) -> None:
+    def __init__(self, allowance: Allowance, *, at_once: bool, trying: bool) -> None:
         self.brought = Brought()
         self._allowance = allowance
         self._at_once = at_once
+        self._trying = trying
         self._failed_in_a_row = 0
         self._passed: set[bytes] = set()
         """NARs that were begun to pass, by key."""
@@ -110,7 +112,7 @@ class _Bringing:
                 return
             rest: NarSpan | None = span
             while rest is not None and contents.plan_ahead(rest, 1) and self.brought.stopped_by is None:
-                turn, flight = await accessor.turn_ahead(at_once=self._at_once), None
+                turn, flight = await accessor.turn_ahead(at_once=self._at_once, trying=self._trying), None
                 try:
                     request = contents.plan_ahead(rest, turn.most_bytes)  # others may have been here meanwhile
                     if request is None or not self._may_spend(request.length):
@@ -120,6 +122,7 @@ class _Bringing:
                     if flight is None:  # a turn that never ends is missing in the whole process
                         turn.end()
                 landing.start_soon(self._land, flight)
+                await trio.lowlevel.checkpoint()  # flights that take off together ask in any order
                 rest = contents.behind(request, rest)  # not again, should the cache not keep it
         except NarfsError as error:
             self._note_failure(error)

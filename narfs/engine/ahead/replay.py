@@ -7,6 +7,8 @@ Rule 1. It is wrong when fewer than half of the blocks that programs have read a
 Then nothing more is begun.
 Rule 2. What was asked for is at most LEAD_BYTES, or twice what programs have read of it; then it waits for them. So a
 program that ends early, or begins like the one before and goes on differently, costs that much and no more.
+Rule 3. It finds out how much the way to the lake holds, and waits for no turn meanwhile: the program that starts reads
+all the time, and beside a reader twice as many round trips are gone before the way is full (``bring``'s ``trying``).
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class Replay:
         """Bring it, and say what ended that. What fails with single NARs is passed over."""
         await self._find_all()
         while self._asked < len(self._steps):
-            brought = await bring(self._wants(), allowance)
+            brought = await bring(self._wants(), allowance, trying=True)
             if brought.stopped_by is not None:
                 return brought.stopped_by
             await self._wait_for_programs()

@@ -64,8 +64,9 @@ class Contents:
         """Give ``length`` bytes if they are in memory and checked, else None. Not a checkpoint."""
         if self.cached is None:
             return None
-        data = self._fetcher.fresh(start, length)
-        if data is None and (data := self.cached.read_nowait(start, length)) is None:
+        if (data := self._fetcher.fresh(start, length)) is not None:
+            self.cached.note_hit()
+        elif (data := self.cached.read_nowait(start, length)) is None:
             return None
         if self._following.watches:
             self._following.saw(start, length, self.cached)

@@ -75,7 +75,9 @@ async def test_who_follows_does_not_wait_for_the_caches_disk_and_leaves_nothing_
         others = others[: int(disk.available_tokens)]
         for other in others:
             disk.acquire_on_behalf_of_nowait(other)
-        waited = 0
+        cache = contents._means.cache
+        assert cache is not None
+        hits_before, waited = cache.statistics().hits, 0
         for place in range(start, start + len(LARGE), READ):
             length = min(READ, start + len(LARGE) - place)
             data = accessor.read_nowait(NarOffset(place), length)
@@ -84,6 +86,7 @@ async def test_who_follows_does_not_wait_for_the_caches_disk_and_leaves_nothing_
                 data = await accessor.read(NarOffset(place), length)
             assert data == member.nar[place : place + length]
         assert waited <= 15  # of 46, for the lake; the disk has not written a byte
+        assert cache.statistics().hits - hits_before == -(-len(LARGE) // READ) - waited
         assert len(contents._means.fresh) <= 1  # the end of the NAR is no file's
         for other in others:
             disk.release_on_behalf_of(other)

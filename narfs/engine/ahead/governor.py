@@ -158,12 +158,14 @@ class Governor:
     @contextmanager
     def asking(self, lake: BinaryCache, nbytes: int, turn: Turn | None) -> Iterator[None]:
         """Do a request to a lake in the block; without a ``turn`` somebody waits for it."""
-        pace = self.pace(lake)
+        way = self._way(lake)
+        pace, most = way.pace, False
         begun, before = trio.current_time(), lake.statistics().received_bytes_total
         if turn is not None:
             try:
                 yield
             finally:
+                most = way.turns >= _AT_ONCE
                 turn.arrived()
         else:
             pace.in_flight_bytes += nbytes
@@ -173,7 +175,7 @@ class Governor:
             finally:
                 pace.in_flight_bytes -= nbytes
         now = trio.current_time()
-        pace.note(now, now - begun, nbytes, lake.statistics().received_bytes_total - before)
+        pace.note(now, now - begun, nbytes, lake.statistics().received_bytes_total - before, most=most)
 
     # Work ahead.
 

@@ -64,18 +64,23 @@ class Pace:
         """By how much more than what fills the way should be tried."""
         return _GROWING_GAIN if self._growing(now) else _CRUISING_GAIN
 
-    def note(self, now: float, took_s: float, nbytes: int, delivered_bytes: int) -> None:
-        """Learn from a request of ``nbytes`` that has just ended: how long it took, and what all brought meanwhile."""
+    def note(self, now: float, took_s: float, nbytes: int, delivered_bytes: int, *, most: bool = False) -> None:
+        """Learn from a request of ``nbytes`` that has just ended: how long it took, and what all brought meanwhile.
+
+        ``most``: no more requests might be sent beside it. They may be too small to fill the way by far, and are too
+        many all the same if this one came later than it could by as long as another takes.
+        """
         if took_s <= 0 or delivered_bytes <= 0:
             return
         rate, before = delivered_bytes / took_s, self.bytes_per_s
         filled = self.in_flight_bytes > 0 and self.in_flight_bytes + nbytes >= _CRUISING_GAIN * self.filling_bytes
+        queued = most and before * (took_s - self.round_trip_s) >= nbytes
         if rate > before or filled:
             self._rates.note(now, rate)
         self._shortest.note(now, _Request(took_s, nbytes))
         if rate > _GROWTH * before:
             self._grew_at, self.known, self._in_vain = now, False, 0
-        elif filled and not self._growing(now):
+        elif (filled or queued) and not self._growing(now):
             self._in_vain += 1
             self.known = self.known or self._in_vain >= _IN_VAIN
 

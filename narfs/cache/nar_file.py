@@ -167,8 +167,7 @@ def load(places: Places, key: bytes, nar_hash: bytes | None) -> Loaded | None:
     file, states = NarFile.open(places, key)
     if file.layout.grid != index.grid:
         raise _damaged("map", f"the chunks of its index, {index.grid}", str(file.layout.grid))
-    part = places.part(key)
-    beside = len(buffer) + file.layout.map_bytes + (part.stat().st_size if part.exists() else 0)
+    beside = len(buffer) + file.layout.map_bytes + _size_of(places.part(key))
     return Loaded(index, file, states, file.contents.allocated_bytes() + beside)
 
 
@@ -199,6 +198,14 @@ def remove(places: Places, key: bytes) -> None:
     """Remove all of one NAR."""
     for path in places.of(key):
         path.unlink(missing_ok=True)
+
+
+def _size_of(path: Path) -> int:
+    """Give the size of a file that need not be there."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _open_to_write(path: Path) -> Descriptor:

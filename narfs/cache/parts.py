@@ -7,6 +7,7 @@ shows. The crc32 is against a disk that rots, as that of the index is; nobody el
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import zlib
 from functools import partial
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from narfs.cache.budget import INDEX
-from narfs.cache.disk import remove_files, replace_file
+from narfs.cache.disk import Descriptor, remove_files, replace_file
 from narfs.formats import base32
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ class Parts:
         self._means = means
 
     def load(self, nar_key: bytes, key: bytes, lot: Lot) -> memoryview | None:
-        """Give the part for ``lot``, if there is one and it is good. Blocks: 30 µs, and 1 ms for each MB."""
+        """Give the part for ``lot``, if there is one and it is good. Blocks: 20 µs, and 1 ms for each MB."""
         try:
-            data = self._means.places.part(nar_key).read_bytes()
+            file = Descriptor(self._means.places.part(nar_key), os.O_RDONLY)
+            data = file.read(0, os.fstat(file.fd).st_size)
         except OSError:
             return None
         part = memoryview(data)[_HEADER.size :]

@@ -73,4 +73,4 @@ class Places:
 
     def _of(self, key: bytes, suffix: str) -> Path:
         name = base32.encode(key)
-        return self.nars / name[:2] / (name + suffix)
+        return self.nars / f"{name[:2]}/{name}{suffix}"

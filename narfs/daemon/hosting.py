@@ -192,7 +192,8 @@ class _Daemon:
                 restored.set()
                 for warning in warnings:
                     log.warning("%s", warning)
-                household.workers.warm_up()  # so that the first image, or pass, does not wait 0.1 s for an interpreter
+                work.start_soon(images.trouble)  # and what the first image, or pass, would wait for: an interpreter
+                household.workers.warm_up()
                 work.start_soon(_feed_watchdog, task.environ)
                 gc.freeze()
                 log.info("serving %d views; asked at %s", len(views.kept), task.socket)

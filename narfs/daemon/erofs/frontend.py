@@ -50,9 +50,9 @@ async def choose(config: Config, members: Members | None, images: Images) -> Cho
     return Choice(Frontend.TREE, trouble)
 
 
-async def foresees(config: Config, images: Images) -> Callable[[NarAccessor], None]:
+def foresees(config: Config, images: Images) -> Callable[[NarAccessor], None]:
     """Give who is to be told of the trees of a closed View as they come: nobody, if it gets no image."""
-    if config.frontend is Frontend.TREE or await _trouble(config, (), images) is not None:
+    if config.frontend is Frontend.TREE or config.verify is Verify.PROGRESSIVE:
         return lambda _: None
     return images.foresee
 

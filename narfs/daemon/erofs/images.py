@@ -95,6 +95,7 @@ class Images:
         self._slabs: list[Slabs] = []
         """The last one is mounted; those before were unmounted by somebody, and serve on what is shown over them."""
         self._making = trio.Lock()
+        self._trying = trio.Lock()
         self._trouble: str | None = None
         self._tried = False
         self._before: dict[str, str] = {}
@@ -103,15 +104,17 @@ class Images:
         self._new_parts = NewParts(household, nursery)
 
     async def trouble(self) -> str | None:
-        """Say why no View can be shown by EROFS here; None if nothing is in the way. Tried once."""
-        if not self._tried:
-            self._trouble = await trio.to_thread.run_sync(self._try)
-            self._tried = True
+        """Say why no View can be shown by EROFS here; None if nothing is in the way. Tried once: 10 to 60 ms."""
+        async with self._trying:
+            if not self._tried:
+                self._trouble = await trio.to_thread.run_sync(self._try)
+                self._tried = True
         return self._trouble
 
     def foresee(self, accessor: Accessor) -> None:
         """Say that a path, whose tree has just come, is going to be in an image: its part is made meanwhile."""
-        foresee(accessor, self._household.lots, self._new_parts)
+        if self._tried and self._trouble is None:
+            foresee(accessor, self._household.lots, self._new_parts)
 
     async def mount(self, name: str, scene: Scene, at: Path) -> Shown:
         """Show at ``at`` a scene, a View that knows all its trees; ``take_off`` ends it. Unavailable, UsageError."""

@@ -276,8 +276,8 @@ class Views:
             view = View.beside_others(self._stage.inodes, closed=False)
             members, accessors = [], []
         else:
-            foresee = await foresees(config, self._images)
-            members = await session.members(spec.selection, unseal=True, on_tree=foresee)
+            on_tree = foresees(config, self._images)
+            members = await session.members(spec.selection, unseal=True, on_tree=on_tree)
             accessors = await session.accessors(members)
             choice = Choice(Frontend.EROFS, "it is still there, from before the daemon was started again")
             if shown is None:

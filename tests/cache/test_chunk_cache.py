@@ -79,7 +79,12 @@ async def test_there_is_one_object_per_nar_however_it_is_asked_for(tmp_path: Pat
         assert cache.nar(nar.nar_hash) is loaded
 
 
-async def test_many_are_looked_at_at_once_and_are_the_same_objects(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slow_s", [60.0, 0.0])
+async def test_many_are_looked_at_at_once_and_are_the_same_objects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_s: float
+) -> None:
+    monkeypatch.setattr(chunk_cache, "_LOADED_AT_ONCE", 16)
+    monkeypatch.setattr(chunk_cache, "_SLOW_DISK_S", slow_s)
     nars = [make_nar(CHUNK + 8 * number) for number in range(70)]
     async with opened(tmp_path) as cache:
         for nar in nars[:-1]:

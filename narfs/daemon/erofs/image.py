@@ -154,8 +154,9 @@ def _write_ready(
     """Copy the parts that the cache has, but of those that are ``new``; None stands for one that is not there."""
     roots: list[Root | None] = []
     for one, is_new in zip(placed, new, strict=True):
-        ready = cache is not None and not is_new and not one.member.earlier
-        part = cache.parts.load(one.member.nar_key, one.key, one.lot) if cache is not None and ready else None
+        part = None
+        if cache is not None and not is_new and not one.member.earlier:
+            part = cache.parts.load(one.member.nar_key, one.key, one.lot)
         roots.append(None if part is None else _write_part(fd, one, part))
     return roots
 

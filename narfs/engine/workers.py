@@ -188,7 +188,8 @@ class _WorkerProcess:
 
     async def _reap(self) -> None:
         for _ in range(2):
-            with trio.move_on_after(_EXIT_GRACE_S):
+            # Without memory there is no thread to be had; whatever is left is reaped when the next process starts.
+            with trio.move_on_after(_EXIT_GRACE_S), suppress(RuntimeError):
                 await trio.to_thread.run_sync(self._process.wait, abandon_on_cancel=True)
                 break
             self._process.kill()

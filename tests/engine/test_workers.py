@@ -96,3 +96,23 @@ async def test_a_worker_that_is_killed_fails_its_pass_and_the_next_pass_has_anot
             await read_tree(accessor)
         mock_clock.jump(2)
         assert await read_tree(accessor) == LARGE
+
+
+async def test_a_worker_is_ended_also_when_there_is_no_thread_to_wait_for_it_in(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def none_left(*_: object, **__: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise RuntimeError("can't start new thread")
+
+    async with house.open() as store:
+        store.warm_up()
+        (process,) = (worker._process for worker in store.means.workers._processes)
+        with monkeypatch.context() as patched:
+            patched.setattr(trio.to_thread, "run_sync", none_left)
+            process.kill()
+            with trio.fail_after(20):
+                while store.means.workers._processes[0].alive:  # noqa: ASYNC110 - a process ends when it does
+                    await trio.sleep(0.01)
+                await wait_all_tasks_blocked(0.1)
+    assert process.wait(10) == -signal.SIGKILL

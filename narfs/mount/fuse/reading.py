@@ -9,15 +9,20 @@ takes this for a failure begins again.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pyfuse3
+import trio
 
 _DEVICE: Final = os.makedev(10, 229)
 """/dev/fuse, wherever it is: devices.txt of the kernel."""
+
+_WITHOUT_MEMORY_S: Final = 1.0
+"""Each of these tasks has begun another, up to 2048, that asks as well: a request waits for about a millisecond."""
 
 _loop: Final = pyfuse3._session_loop  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other door
 
@@ -32,8 +37,18 @@ def never_wait() -> None:
 
 
 async def _patient_loop(*arguments: Any) -> None:
-    """Do what a task of pyfuse3 does; each time there is nothing, it loses a buffer: 4 KiB, and 1 MiB of addresses."""
+    """Do what a task of pyfuse3 does; each time there is nothing, it loses a buffer: 4 KiB, and 1 MiB of addresses.
+
+    Where there is no memory for the buffer of a request, it waits for some: the request stays with the kernel.
+    """
     while True:
-        with suppress(BlockingIOError):
+        try:
             await _loop(*arguments)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            await trio.sleep(_WITHOUT_MEMORY_S)
+        else:
             return

@@ -1,14 +1,77 @@
-"""What reads requests of FUSE goes on where there is nothing to read, or no memory to read it into."""
+"""Requests that the kernel takes back after it said that there is one, or that there is no memory for."""
 
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
+from typing import TYPE_CHECKING
 
 import pytest
 import trio
 import trio.testing
 
 from narfs.mount.fuse import reading
+from tests.mount.kernel import PATIENCE_S, needs_fuse, unmount
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = [pytest.mark.mount, needs_fuse]
+
+KILLING = """if 1:
+    import os, select, subprocess, sys, trio
+    from pathlib import Path
+    from narfs.mount.fuse import Stage, serve_mount
+
+    class Killing(trio.abc.Instrument):
+        '''Kills who asks, when the loop has heard of a request and has not read it.'''
+
+        asking = None
+
+        def after_io_wait(self, timeout):
+            if self.asking is not None and select.select([self.session], [], [], 0)[0]:
+                self.asking.kill()
+                self.asking.wait()
+                self.asking = None
+                assert not select.select([self.session], [], [], 0)[0]
+
+    def session():
+        for fd in os.listdir("/proc/self/fd"):
+            if os.path.lexists(link := f"/proc/self/fd/{fd}") and os.readlink(link) == "/dev/fuse":
+                return int(fd)
+
+    async def main():
+        place, ready, killing = Path(sys.argv[1]), trio.Event(), Killing()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: serve_mount(Stage(), place, on_ready=lambda _: ready.set()))
+            await ready.wait()
+            killing.session = session()
+            trio.lowlevel.add_instrument(killing)
+            for number in range(20):
+                killing.asking = subprocess.Popen(["stat", place / str(number)], stderr=subprocess.DEVNULL)
+                while killing.asking is not None:
+                    await trio.sleep(0.001)
+            done = await trio.run_process(["stat", place / "other"], check=False, capture_stderr=True)
+            print(done.stderr.decode())
+            nursery.cancel_scope.cancel()
+
+    trio.run(main)
+"""
+
+
+def test_who_is_killed_before_his_request_is_read_stops_nobody(tmp_path: Path) -> None:
+    """In a process of its own: what waits in the kernel there holds the interpreter's lock."""
+    place = tmp_path / "m"
+    place.mkdir()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", KILLING, place], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+        )
+    finally:
+        unmount(place)
+    assert done.stderr == ""
+    assert "No such file or directory" in done.stdout
 
 
 async def test_a_request_waits_for_memory_to_be_read_into(

@@ -16,6 +16,7 @@ from narfs.daemon.domains import Domains, identities
 from narfs.daemon.event_loop import most_telling
 from narfs.engine.ahead.governor import Governor
 from narfs.engine.closure import describe_all
+from narfs.engine.fresh import Fresh
 from narfs.engine.store import open_store, open_workers
 from narfs.engine.trust import TrustPolicy
 from narfs.errors import CacheHeld, CacheUnusable, Unavailable
@@ -55,6 +56,8 @@ class Household:
     """The bandwidth that all share."""
     governor: Governor = field(default_factory=Governor)
     """When work ahead of readers may begin."""
+    fresh: Fresh = field(default_factory=Fresh)
+    """What came of it a moment ago."""
 
     def account(self, name: str, config: Config, *, bandwidth: Size | None = None, by_path: bool = True) -> Account:
         """Open an account for one View; ``bandwidth`` is what it has at most for itself.
@@ -166,6 +169,7 @@ async def open_session_in(
             household.workers,
             index_stores=IndexStores(index_lakes.lakes, config.negative_ttl_s),
             governor=household.governor,
+            fresh=household.fresh,
         ) as store,
     ):
         if identities(config) != domains.identities:  # a netrc file was written between two looks at it

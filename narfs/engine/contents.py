@@ -93,6 +93,7 @@ class Contents:
         flights = self._fetcher.ask(start, length, cached)
         self._following.saw(start, length, cached, missed=True)
         data = await self._fetcher.read(start, length, cached, flights)
+        self._fetcher.note_read(start, length)  # what was on its way when it was seen
         if self._pages is not None:
             self.keep_soon()
         return data

@@ -242,6 +242,7 @@ class Fetcher:
         for chunk in [*islice(self.unread, max(0, len(self.unread) - _MOST_UNREAD))]:
             del self.unread[chunk]
         self._means.fresh.put(self, chunks)
+        self._means.nursery.start_soon(self._means.fresh.drop_stale, self, [*chunks])
         turn.holds(nbytes := sum(map(len, chunks.values())))
         self._means.counters.ahead_fetched_bytes += nbytes
         return chunks

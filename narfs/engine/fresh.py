@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Of all NARs: more than one reader is ahead of himself by at 1 Gbit/s (12 MiB of what packs to a third)."""
 
-_STALE_S: Final = 10.0
-"""What nobody has read by then makes room for others."""
+STALE_S: Final = 10.0
+"""After which nobody comes who followed."""
 
 
 class Fresh:
@@ -28,25 +28,26 @@ class Fresh:
 
     def __init__(self) -> None:
         self._chunks: dict[tuple[Hashable, int], bytes] = {}
-        self._came_at: dict[tuple[Hashable, int], float] = {}
-        """The oldest first."""
         self._held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._chunks)
 
     def put(self, owner: Hashable, chunks: Chunks) -> None:
-        """Keep chunks that have just come, as far as there is room."""
-        now = trio.current_time()
-        while self._came_at and now - self._came_at[oldest := next(iter(self._came_at))] > _STALE_S:
-            self.drop(*oldest)
+        """Take chunks that have just come, as far as there is room."""
         for chunk, data in chunks.items():
-            if self._held_bytes + len(data) > MOST_BYTES:
-                return
             self.drop(owner, chunk)
-            self._chunks[owner, chunk] = data
-            self._came_at[owner, chunk] = now
-            self._held_bytes += len(data)
+            if self._held_bytes + len(data) <= MOST_BYTES:
+                self._chunks[owner, chunk] = data
+                self._held_bytes += len(data)
+
+    async def drop_stale(self, owner: Hashable, chunks: list[int]) -> None:
+        """Forget chunks after a while, or when this is cancelled."""
+        try:
+            await trio.sleep(STALE_S)
+        finally:
+            for chunk in chunks:
+                self.drop(owner, chunk)
 
     def read(self, owner: Hashable, grid: ChunkGrid, start: int, length: int) -> bytes | None:
         """Give ``length`` bytes from ``start`` if all are here. Not a checkpoint."""
@@ -64,5 +65,4 @@ class Fresh:
     def drop(self, owner: Hashable, chunk: int) -> None:
         """Forget a chunk, if it is here."""
         if (data := self._chunks.pop((owner, chunk), None)) is not None:
-            del self._came_at[owner, chunk]
             self._held_bytes -= len(data)

@@ -95,7 +95,7 @@ class Means:
     governor: Governor = field(default_factory=Governor)
     """Says when to fetch what nobody waits for yet. The process has one, for all its Stores."""
     fresh: Fresh = field(default_factory=Fresh)
-    """What came ahead a moment ago. The process has one."""
+    """What came ahead a moment ago. The process has one, too."""
     keeping: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_KEEPING_AT_ONCE))
     """One is taken for each answer that is being written to the cache."""
     keeping_ahead: trio.Semaphore = field(default_factory=lambda: trio.Semaphore(_KEEPING_AHEAD_AT_ONCE))

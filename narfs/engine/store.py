@@ -13,6 +13,7 @@ from narfs.engine import narinfos
 from narfs.engine.accessor import NarAccessor
 from narfs.engine.ahead.governor import Governor
 from narfs.engine.flights import Flights
+from narfs.engine.fresh import Fresh
 from narfs.engine.means import Counters, Described, Means
 from narfs.engine.workers import Workers
 from narfs.errors import NotFound
@@ -155,6 +156,7 @@ async def open_store(
     *,
     index_stores: IndexStores | None = None,
     governor: Governor | None = None,
+    fresh: Fresh | None = None,
 ) -> AsyncIterator[Store]:
     """Open an engine over what the caller closes afterwards; all its work ends with the block."""
     async with trio.open_nursery() as nursery:
@@ -168,6 +170,7 @@ async def open_store(
                     trust,
                     index_stores or IndexStores(),
                     governor=governor or Governor(),
+                    fresh=Fresh() if fresh is None else fresh,
                 )
             )
         finally:

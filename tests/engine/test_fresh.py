@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import pytest
 import trio
 import trio.testing
 
-from narfs.engine.fresh import MOST_BYTES, Fresh
+from narfs.engine.fresh import MOST_BYTES, STALE_S, Fresh
 from narfs.formats.signature import PublicKeys, SecretKey
 from narfs.offsets import ChunkGrid, NarOffset
 from tests.support.sealing import add_sealed
@@ -17,6 +18,11 @@ from tests.support.server import serve
 from tests.support.trees import File
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from narfs.engine.accessor import NarAccessor
+    from narfs.engine.means import Means
+    from narfs.engine.store import Store
     from tests.engine.conftest import House
 
 KEY = SecretKey.generate("index.test-1")
@@ -41,24 +47,26 @@ async def test_any_span_of_what_came_is_given_and_nothing_of_what_did_not() -> N
     assert fresh.read("nar", GRID, CHUNK, 1) == b"\1"
 
 
-async def test_memory_is_bounded_and_what_nobody_reads_makes_room(autojump_clock: trio.testing.MockClock) -> None:
+async def test_memory_is_bounded_and_what_nobody_reads_is_forgotten(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
     fresh = Fresh()
     many = dict.fromkeys(range(2 * MOST_BYTES // CHUNK), bytes(CHUNK))
     fresh.put("nar", many)
+    nursery.start_soon(fresh.drop_stale, "nar", [*many])
     assert len(fresh) * CHUNK == MOST_BYTES
     fresh.put("another", CHUNKS)
     assert fresh.read("another", GRID, 0, 1) is None
-    await trio.sleep(11)
+    await trio.sleep(STALE_S + 1)
+    assert not fresh
     fresh.put("another", CHUNKS)
+    fresh.put("another", CHUNKS)  # fetched once more
     assert fresh.read("another", GRID, 0, 1) == b"\0"
     assert len(fresh) == len(CHUNKS)
-    fresh.put("another", CHUNKS)  # fetched once more
-    assert len(fresh) == len(CHUNKS)
 
 
-async def test_who_follows_does_not_wait_for_the_caches_disk_and_leaves_nothing_behind(
-    house: House, nursery: trio.Nursery
-) -> None:
+@pytest.fixture
+async def place(house: House, nursery: trio.Nursery) -> AsyncIterator[Place]:
     member = add_sealed(house.lake, "sealed", {b"large": File(LARGE)}, KEY, frame_bytes=CHUNK)
     server = await nursery.start(serve, house.lake.directory)
     async with house.open(server.url, index_keys=KEYS) as store:
@@ -70,23 +78,49 @@ async def test_who_follows_does_not_wait_for_the_caches_disk_and_leaves_nothing_
         contents = accessor._contents
         assert contents is not None
         await trio.testing.wait_all_tasks_blocked()
-        assert contents.cached is not None
-        disk, others = contents.cached._means.threads, [object() for _ in range(64)]
-        others = others[: int(disk.available_tokens)]
-        for other in others:
-            disk.acquire_on_behalf_of_nowait(other)
-        cache = contents._means.cache
-        assert cache is not None
-        hits_before, waited = cache.statistics().hits, 0
-        for place in range(start, start + len(LARGE), READ):
-            length = min(READ, start + len(LARGE) - place)
-            data = accessor.read_nowait(NarOffset(place), length)
+        yield Place(store, accessor, contents._means, start)
+    assert not contents._means.fresh
+
+
+class Place(NamedTuple):
+    """Where a large file begins, of which one byte was read."""
+
+    store: Store
+    accessor: NarAccessor
+    means: Means
+    start: int
+
+    async def read_all(self, read_bytes: int) -> int:
+        """Read the file as the mount does; how often that had to wait."""
+        waited = 0
+        for at in range(0, len(LARGE), read_bytes):
+            length = min(read_bytes, len(LARGE) - at)
+            place = NarOffset(self.start + at)
+            data = self.accessor.read_nowait(place, length)
             if data is None:
                 waited += 1
-                data = await accessor.read(NarOffset(place), length)
-            assert data == member.nar[place : place + length]
-        assert waited <= 15  # of 46, for the lake; the disk has not written a byte
-        assert cache.statistics().hits - hits_before == -(-len(LARGE) // READ) - waited
-        assert len(contents._means.fresh) <= 1  # the end of the NAR is no file's
-        for other in others:
-            disk.release_on_behalf_of(other)
+                data = await self.accessor.read(place, length)
+            assert data == LARGE[at : at + length]
+        return waited
+
+
+async def test_who_follows_does_not_wait_for_the_caches_disk(place: Place) -> None:
+    cache = place.means.cache
+    assert cache is not None
+    disk, others = cache._means.threads, [object() for _ in range(64)]
+    others = others[: int(disk.available_tokens)]
+    for other in others:
+        disk.acquire_on_behalf_of_nowait(other)
+    hits_before = cache.statistics().hits
+    waited = await place.read_all(READ)
+    assert waited <= 15  # of 46, for the lake; the disk has not written a byte
+    assert cache.statistics().hits - hits_before == -(-len(LARGE) // READ) - waited
+    for other in others:
+        disk.release_on_behalf_of(other)
+
+
+async def test_what_he_has_waited_for_is_read_too(place: Place) -> None:
+    assert await place.read_all(CHUNK) > 0
+    counters = place.store.statistics().counters
+    assert counters.ahead_used_bytes == counters.ahead_fetched_bytes
+    assert len(place.means.fresh) <= 1  # the end of the NAR is no file's

@@ -6,15 +6,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from tests.support.s3 import S3Server, run_s3_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from xdist.remote import Producer
+
 # No deadline per example: on a busy machine it fails tests for what other processes do.
 settings.register_profile("narfs", deadline=None)
 settings.load_profile("narfs")
+
+_WITH_NIX = ("tests/nix/", "tests/benchmarks/")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,7 +36,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return marker is not None if in_full else marker is None or bool(marker.kwargs.get("in_ci", True))
 
     config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
-    items[:] = filter(runs, items)
+    # What one process has to do alone comes first, so that at the end none waits for it.
+    items[:] = sorted(filter(runs, items), key=lambda item: not item.nodeid.startswith(_WITH_NIX))
+
+
+class ByFile(LoadFileScheduling):
+    """Who of the processes of ``scripts/test`` runs what: the next file; but one has all that starts real Nix.
+
+    Nix deletes nothing that any process of the machine has open: who deletes paths must not meet who shows them.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "nix" if nodeid.startswith(_WITH_NIX) else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -371,9 +371,9 @@ def test_a_view_ends_with_its_owner(program: Program) -> None:
 
 def test_a_view_ends_unless_its_lease_is_renewed(program: Program) -> None:
     with daemon(program):
-        create(program, "one", "--path", program.library.path.path, "--lease", "2")
+        create(program, "one", "--path", program.library.path.path, "--lease", "3")
         program.output("view", "renew", "one")
-        for _ in range(5):
+        for _ in range(7):
             select.select([], [], [], 0.5)
             program.ask("view-renew", name="one")
         wait_for(lambda: program.ask("view-list") == [])

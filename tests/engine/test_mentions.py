@@ -273,6 +273,26 @@ async def test_a_module_that_is_waited_for_brings_what_lies_behind_it_and_what_i
         assert not await watched.here(top, b"python3/lib-dynload/_other.cpython-311-x86_64-linux-gnu.so")
 
 
+async def test_a_compiled_module_that_is_waited_for_brings_the_same(house: House, watching: Watching) -> None:
+    package: Tree = {
+        b"__init__.py": File(CODE[:50_000]),
+        b"__pycache__": {
+            b"__init__.cpython-311.pyc": File(b"#"),
+            b"a.cpython-311.pyc": File(CODE[:70_000]),
+            b"b.cpython-311.pyc": File(CODE[:200_000]),
+        },
+    }
+    tree: Tree = {b"package": package, b"lib-dynload": {b"_package.cpython-311-x86_64-linux-gnu.so": program()}}
+    top = add_sealed(house.lake, "top", {b"python3": tree}, KEY)
+    async with watching(top) as watched:
+        await watched.waits(top, b"python3/package/__pycache__/__init__.cpython-311.pyc")
+        await watched.comes(top, b"python3/lib-dynload/_package.cpython-311-x86_64-linux-gnu.so")
+        await watched.comes(top, b"python3/package/__pycache__/a.cpython-311.pyc")
+        await settled(watched)
+        assert not await watched.here(top, b"python3/package/__pycache__/b.cpython-311.pyc")
+        assert not await watched.here(top, b"python3/package/__init__.py")
+
+
 async def test_who_waits_for_what_is_on_the_disk_already_has_nothing_brought(
     house: House, server: Server, watching: Watching
 ) -> None:

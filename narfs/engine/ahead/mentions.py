@@ -128,7 +128,7 @@ def _expect(file: Place, libraries: Libraries, modules: Modules) -> None:
     name = file.listing.name(file.node)
     if file.described.executable or b".so" in name:
         libraries.bring_soon(file)
-    if name.endswith(b".py"):
+    if name.endswith((b".py", b".pyc")):
         modules.expect(file)
 
 

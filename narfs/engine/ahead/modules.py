@@ -44,7 +44,8 @@ _NEAR_BYTES: Final = 192 * 1024
 """Of a package, from its ``__init__.py`` on, brought with it: three frames of a sealed blob, 45 KiB packed."""
 _MOST_NEAR: Final = 256
 """Files of a package that are looked at: 1 ms."""
-_INIT: Final = b"__init__.py"
+_PACKAGE: Final = b"__init__"
+_INIT: Final = _PACKAGE + b".py"
 
 _LOADED_BEFORE: Final = frozenset(
     b"_collections_abc _sitebuiltins abc codecs genericpath importlib io os posixpath runpy site stat zipimport".split()
@@ -71,10 +72,10 @@ class Modules:
         await self._bring_imports(module, python_imports(source))
 
     def expect(self, module: Place) -> None:
-        """Bring what mostly comes with a module that somebody waits for, before it can be looked into."""
-        self._note_root(module.parent)
+        """Bring what mostly comes with a module, compiled or not, that somebody waits for; it cannot be read yet."""
+        self._note_root(_folder(module))
         self._bring_accelerator(module)
-        if module.listing.name(module.node) == _INIT:
+        if _stem(module) == _PACKAGE:
             self._start(self._bring_near, module)
 
     async def _bring_near(self, init: Place) -> None:
@@ -86,9 +87,9 @@ class Modules:
         await bring([Want(init.accessor, span)], self._allowance, at_once=True)
 
     def _bring_accelerator(self, module: Place) -> None:
-        name = module.listing.name(module.node).removesuffix(b".py")
-        if name == b"__init__":
-            name = module.listing.name(module.parent.node)
+        name = _stem(module)
+        if name == _PACKAGE:
+            name = module.listing.name(_folder(module).node)
         for root in list(self._roots.values()):
             for found in _module(root, (b"_" + name,))[0]:
                 if self._meet(found):
@@ -161,6 +162,16 @@ class Modules:
             if files:
                 yield from files
                 return
+
+
+def _stem(module: Place) -> bytes:
+    return module.listing.name(module.node).partition(b".")[0]
+
+
+def _folder(module: Place) -> Place:
+    """Give the directory of a module; what is compiled lies one below."""
+    folder = module.parent
+    return folder.parent if folder.listing.name(folder.node) == b"__pycache__" else folder
 
 
 def _module(package: Place, names: Sequence[bytes]) -> tuple[list[Place], Place | None]:

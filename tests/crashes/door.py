@@ -28,7 +28,8 @@ class Moment(NamedTuple):
 
 def install(watch: Callable[[Moment], None]) -> None:
     """Watch this process from now on."""
-    os.pwrite = _writing(os.pwrite, watch)
+    os.pwrite = write = _writing(os.pwrite, watch)
+    os.pwritev = lambda fd, buffers, offset: write(fd, b"".join(buffers), offset)  # type: ignore[assignment, misc]
     os.write = _writing(os.write, watch)
     os.fsync = _around(os.fsync, "sync", watch, _name)
     os.rename = _around(os.rename, "rename", watch, lambda _, target: os.fspath(target))

@@ -78,6 +78,7 @@ async def test_a_signature_is_checked_once(house: House) -> None:
         ("UPDATE vouched SET proof = ?", bytes(32)),
         ("UPDATE vouched SET proof = ?", "no proof"),
     ],
+    ids=["another text", "another key", "bytes for a key", "no key", "another proof", "text for a proof"],
 )
 async def test_what_was_changed_on_disk_is_no_checked_signature(house: House, statement: str, value: Any) -> None:
     narinfo = await kept_narinfo(house)

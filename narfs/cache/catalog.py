@@ -275,9 +275,11 @@ class Catalog:
 def _is_damage(error: sqlite3.DatabaseError) -> bool:
     """Tell damage, which only a new file cures, from trouble of the disk, which may pass.
 
-    SQLITE_ERROR: a table is not there; no statement of ours is wrong otherwise.
+    SQLITE_ERROR: a table is not there; no statement of ours is wrong otherwise. One without a code is Python's own,
+    of a text that is no UTF-8.
     """
-    return not isinstance(error, sqlite3.OperationalError) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return not isinstance(error, sqlite3.OperationalError) or code == sqlite3.SQLITE_ERROR
 
 
 def _begin_anew(path: Path, damage: sqlite3.DatabaseError) -> CatalogFile:

@@ -5,6 +5,9 @@ Blocking; raises sqlite3.Error.
 Two connections. The writer is used by one thread at a time and checkpoints (fsync, milliseconds) there. The reader
 answers point look-ups on the event loop: 10 µs for a narinfo in memory; in WAL mode it never waits for the writer.
 
+What is read of a narinfo is cast to what it has to be: of a text that is no UTF-8 any more Python makes an error, and
+a value whose type rotted would not be bytes.
+
 synchronous=NORMAL: nothing is fsynced but checkpoints, a power cut loses the last transactions and cannot tear the
 file. OFF would save those fsyncs, every 1 000 pages, and risk the file for it.
 """
@@ -155,8 +158,9 @@ class CatalogFile:
     def narinfo(self, lake: str, hash_part: str) -> StoredNarInfo | None:
         """Look one narinfo up."""
         row = self._reader.execute(
-            "SELECT text, time, key, proof FROM narinfo LEFT JOIN vouched USING (lake, hash_part)"
-            " WHERE lake = ? AND hash_part = ?",
+            "SELECT coalesce(CAST(text AS BLOB), x''), coalesce(CAST(time AS REAL), 0),"
+            " CAST(key AS BLOB), CAST(proof AS BLOB)"
+            " FROM narinfo LEFT JOIN vouched USING (lake, hash_part) WHERE lake = ? AND hash_part = ?",
             (lake, hash_part),
         ).fetchone()
         if row is None:
@@ -166,7 +170,11 @@ class CatalogFile:
 
     def root(self, nar_hash: bytes) -> StoredRoot | None:
         """Look one root up."""
-        row = self._reader.execute("SELECT kind, executable, size FROM root WHERE nar_hash = ?", (nar_hash,)).fetchone()
+        row = self._reader.execute(
+            "SELECT kind, executable <> 0, size FROM root"
+            " WHERE nar_hash = ? AND kind IN (0, 1, 2) AND typeof(size) = 'integer'",
+            (nar_hash,),
+        ).fetchone()
         return None if row is None else StoredRoot(row[0], bool(row[1]), row[2])
 
     def lot(self, key: bytes) -> Lot | None:
@@ -208,7 +216,8 @@ class CatalogFile:
     def drop_unsigned(self, after: int, rows: int) -> Checked:
         """Check the signatures of so many rows, 0.1 ms each, and forget which key signed where none did."""
         found = self._writer.execute(
-            "SELECT vouched.rowid, lake, hash_part, text, CAST(key AS TEXT)"
+            "SELECT vouched.rowid, CAST(lake AS BLOB), CAST(hash_part AS BLOB),"
+            " coalesce(CAST(text AS BLOB), x''), coalesce(CAST(key AS BLOB), x'')"
             " FROM vouched JOIN narinfo USING (lake, hash_part)"
             " WHERE vouched.rowid > ? ORDER BY vouched.rowid LIMIT ?",
             (after, rows),
@@ -216,7 +225,7 @@ class CatalogFile:
         wrong = []
         for row, *name, text, key in found:
             if not vouched.is_signed(text, key):
-                wrong.append((name[0], name[1]))
+                wrong.append((name[0].decode(errors="replace"), name[1].decode(errors="replace")))
                 self._writer.execute("DELETE FROM vouched WHERE rowid = ?", (row,))
         return Checked(found[-1][0] if len(found) == rows else None, wrong)
 
@@ -283,7 +292,7 @@ class CatalogFile:
             signers = ((name, each.text, str(each.voucher)) for name, each in kept if each.voucher is not None)
             many(
                 "INSERT INTO vouched VALUES (?, ?, ?, ?)",
-                ((*name, key, vouched.proof(text, key)) for name, text, key in signers),
+                ((*name, key, vouched.proof(text, key.encode())) for name, text, key in signers),
             )
             self._writer.execute(
                 "DELETE FROM narinfo WHERE rowid <= (SELECT max(rowid) FROM narinfo) - ?", (_NARINFOS_MAX,)

@@ -23,17 +23,17 @@ _DOMAIN: Final = f"narfs {__version__} found signed".encode()
 """Another version may read a narinfo otherwise: it finds out for itself."""
 
 
-def proof(text: bytes, key: str) -> bytes:
+def proof(text: bytes, key: bytes) -> bytes:
     """Bind a key to a narinfo."""
-    return hashlib.sha256(b"\n".join((_DOMAIN, key.encode(), text))).digest()
+    return hashlib.sha256(b"\n".join((_DOMAIN, key, text))).digest()
 
 
-def voucher(text: bytes, key: object, kept: object) -> PublicKey | None:
+def voucher(text: bytes, key: bytes | None, kept: bytes | None) -> PublicKey | None:
     """Give the key that was found to have signed ``text``, if what is ``kept`` says so: 2 µs."""
-    return _parsed(key) if isinstance(key, str) and proof(text, key) == kept else None
+    return _parsed(key) if key is not None and proof(text, key) == kept else None
 
 
-def is_signed(text: bytes, key: str) -> bool:
+def is_signed(text: bytes, key: bytes) -> bool:
     """Check the signature itself, whatever was kept of it."""
     signer = _parsed(key)
     try:
@@ -44,8 +44,8 @@ def is_signed(text: bytes, key: str) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _parsed(key: str) -> PublicKey | None:
+def _parsed(key: bytes) -> PublicKey | None:
     try:
-        return PublicKey.parse(key)
-    except FormatError:
+        return PublicKey.parse(key.decode())
+    except (FormatError, UnicodeDecodeError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -52,6 +53,32 @@ async def test_a_root_is_known_at_once_and_after_reopening(tmp_path: Path) -> No
     assert catalog.root(A) == StoredRoot(0, True, 1 << 40)
     catalog = await reopen(catalog, tmp_path)
     assert catalog.root(A) == StoredRoot(0, True, 1 << 40)
+    await catalog.aclose()
+
+
+@pytest.mark.parametrize("rot", ["UPDATE root SET kind = 7", "UPDATE root SET size = CAST(x'ff' AS TEXT)"])
+async def test_a_root_that_is_none_is_not_known(tmp_path: Path, rot: str) -> None:
+    catalog = open_catalog(tmp_path)
+    catalog.keep_root(A, 0, executable=True, size=7)
+    catalog = await reopen(catalog, tmp_path)
+    with closing(sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None)) as other:
+        other.execute(rot)
+    assert catalog.root(A) is None
+    await catalog.aclose()
+
+
+async def test_a_text_that_is_none_is_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    catalog = open_catalog(tmp_path)
+    catalog.grow(A, 0, 10)
+    await catalog.flush()
+    with closing(sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None)) as other:
+        other.execute("UPDATE unit SET nar_hash = CAST(x'ff' AS TEXT)")
+    with pytest.raises(CacheUnusable, match="UTF-8"):
+        await catalog.keys()
+    catalog.grow(B, 0, 5)
+    await catalog.flush()
+    assert await catalog.keys() == {B}
+    assert "begun anew" in caplog.text
     await catalog.aclose()
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from narfs.cache import vouched
+from narfs.engine.closure import describe_all
 from narfs.errors import NotFound
 from narfs.formats.signature import SecretKey
 from tests.support.lakes import Recipe
@@ -48,7 +49,7 @@ def change(house: House, statement: str, *values: Any) -> None:
 
 def plant(house: House, narinfo: NarInfo) -> None:
     """Do what somebody could who writes into the cache directory of a user while narfs does not run."""
-    text, key = lie(narinfo), house.lake.trusted_public_keys
+    text, key = lie(narinfo), house.lake.trusted_public_keys.encode()
     change(house, "UPDATE narinfo SET text = ?", text)
     change(house, "UPDATE vouched SET proof = ?", vouched.proof(text, key))
 
@@ -88,6 +89,40 @@ async def test_what_was_changed_on_disk_is_no_checked_signature(house: House, st
     keys = f"{house.lake.trusted_public_keys} {OTHER.public}"
     async with house.open(keys=keys) as store:
         assert not await counts(store, narinfo.path)
+
+
+@pytest.mark.parametrize(
+    ("rot", "is_wrong"),
+    [
+        ("UPDATE vouched SET key = CAST(x'ff' || substr(CAST(key AS BLOB), 2) AS TEXT)", True),
+        ("UPDATE vouched SET key = CAST(key AS BLOB)", False),
+        ("UPDATE vouched SET proof = CAST(proof AS TEXT)", False),
+        ("UPDATE narinfo SET text = CAST(text AS TEXT)", False),
+        ("UPDATE narinfo SET text = CAST(x'ff' || substr(text, 2) AS TEXT)", True),
+        ("UPDATE narinfo SET time = CAST(x'ff' AS TEXT)", False),
+    ],
+    ids=[
+        "a bit of the key",
+        "key no text",
+        "proof a text",
+        "narinfo a text",
+        "a bit of the narinfo",
+        "a bit of the time",
+    ],
+)
+async def test_one_rotten_bit_is_at_most_a_miss_and_an_audit_finds_it(house: House, rot: str, is_wrong: bool) -> None:
+    narinfo = await kept_narinfo(house)
+    house.lake.put(narinfo)
+    change(house, rot)
+    async with house.open() as store:
+        assert store.means.cache is not None
+        (described,) = await describe_all(store, [narinfo.path], closure=True, allow_missing=False)
+        assert described.narinfo == narinfo
+    change(house, rot)  # what was found wrong was kept anew
+    async with house.open() as store:
+        assert bool(await audited(store)) is is_wrong
+        assert await audited(store) == []
+        assert (await store.describe(narinfo.path)).narinfo == narinfo
 
 
 async def test_what_another_version_found_is_found_again(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

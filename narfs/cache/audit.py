@@ -15,6 +15,7 @@ What a kill left is dropped too and told, though nobody would ever have read it.
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, TypeVarTuple
 
@@ -232,7 +233,11 @@ def _names(folder: Path) -> tuple[list[str], list[Path]]:
     for path in folder.iterdir():
         name, dot, suffix = path.name.partition(".")
         ours = dot + suffix in SUFFIXES and is_name(name) and name.startswith(folder.name)
-        if ours and path.is_file() and not path.is_symlink():
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # evicted since the folder was read
+            continue
+        if ours and stat.S_ISREG(mode):
             names.add(name)
         else:
             strays.append(path)

@@ -142,10 +142,10 @@ class Contents:
             return None
         return self._fetcher.plan_ahead(span, self.cached, most_bytes)
 
-    def take_off_ahead(self, request: RangeRequest, turn: Turn) -> Flight[Chunks]:
-        """Fetch what was planned just now, in its turn."""
+    def take_off_ahead(self, request: RangeRequest, turn: Turn, *, read_soon: bool) -> Flight[Chunks]:
+        """Fetch what was planned just now, in its turn. ``read_soon``: some program will read it when it is here."""
         assert self.cached is not None  # noqa: S101 - it was planned for it
-        return self._fetcher.take_off_ahead(request, self.cached, turn)
+        return self._fetcher.take_off_ahead(request, self.cached, turn, read_soon=read_soon)
 
     def behind(self, request: RangeRequest, span: NarSpan) -> NarSpan | None:
         """Give what of a span lies behind the chunks of a request."""

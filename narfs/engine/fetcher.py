@@ -118,6 +118,11 @@ class Fetcher:
         """Give bytes that came ahead a moment ago and are still in memory; else None. Not a checkpoint."""
         return self._means.fresh.read(self, self._index.grid, start, length)
 
+    @property
+    def awaits_readers(self) -> bool:
+        """Whether something was fetched ahead that ``note_read`` should hear of."""
+        return bool(self.unread) or self._means.fresh.holds(self)
+
     def note_read(self, start: NarOffset, length: int) -> None:
         """Count what was fetched ahead and is read now; what is read to its end need not be in memory any longer."""
         for chunk in self._index.grid.covering(start, length):
@@ -167,11 +172,13 @@ class Fetcher:
             return None
         return plan(self._index, self._described.narinfo, first, most_bytes=most_nar_bytes)[0]
 
-    def take_off_ahead(self, request: RangeRequest, cached: CachedNar, turn: Turn) -> Flight[Chunks]:
-        """Fetch what was planned, in its turn."""
+    def take_off_ahead(
+        self, request: RangeRequest, cached: CachedNar, turn: Turn, *, read_soon: bool = True
+    ) -> Flight[Chunks]:
+        """Fetch what was planned, in its turn. ``read_soon``: some program will read it as soon as it is here."""
         turn.takes(request.length)
         fresh = [chunk for chunk in request.chunks if chunk not in self._flights]
-        return self._start(fresh, partial(self._fetch_ahead, request, turn), cached, turn)
+        return self._start(fresh, partial(self._fetch_ahead, request, turn, read_soon=read_soon), cached, turn)
 
     def _take_off(self, chunks: list[int], cached: CachedNar | None) -> None:
         if self.has_ranges:
@@ -236,13 +243,13 @@ class Fetcher:
         for chunk in chunks:
             del self._flights[chunk]
 
-    async def _fetch_ahead(self, request: RangeRequest, turn: Turn) -> Chunks:
+    async def _fetch_ahead(self, request: RangeRequest, turn: Turn, *, read_soon: bool) -> Chunks:
         chunks = await self._fetch_range(request, turn)
         self.unread.update(dict.fromkeys(chunks))
         for chunk in [*islice(self.unread, max(0, len(self.unread) - _MOST_UNREAD))]:
             del self.unread[chunk]
-        self._means.fresh.put(self, chunks)
-        self._means.nursery.start_soon(self._means.fresh.drop_stale, self, [*chunks])
+        if read_soon:
+            self._means.fresh.put(self, chunks, self._means.nursery)
         turn.holds(nbytes := sum(map(len, chunks.values())))
         self._means.counters.ahead_fetched_bytes += nbytes
         return chunks

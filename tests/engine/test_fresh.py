@@ -10,9 +10,10 @@ import pytest
 import trio
 import trio.testing
 
+from narfs.engine.ahead.bringing import Allowance, Want, bring
 from narfs.engine.fresh import MOST_BYTES, STALE_S, Fresh
 from narfs.formats.signature import PublicKeys, SecretKey
-from narfs.offsets import ChunkGrid, NarOffset
+from narfs.offsets import ChunkGrid, NarOffset, NarSpan
 from tests.support.sealing import add_sealed
 from tests.support.server import serve
 from tests.support.trees import File
@@ -34,9 +35,9 @@ GRID = ChunkGrid(3 * CHUNK)
 CHUNKS = {chunk: bytes([chunk]) * CHUNK for chunk in range(3)}
 
 
-async def test_any_span_of_what_came_is_given_and_nothing_of_what_did_not() -> None:
+async def test_any_span_of_what_came_is_given_and_nothing_of_what_did_not(nursery: trio.Nursery) -> None:
     fresh = Fresh()
-    fresh.put("nar", {0: CHUNKS[0], 1: CHUNKS[1]})
+    fresh.put("nar", {0: CHUNKS[0], 1: CHUNKS[1]}, nursery)
     assert fresh.read("nar", GRID, 10, 20) == bytes(20)
     assert fresh.read("nar", GRID, CHUNK - 1, 3) == b"\0\1\1"
     assert fresh.read("nar", GRID, 0, 2 * CHUNK) == CHUNKS[0] + CHUNKS[1]
@@ -47,22 +48,36 @@ async def test_any_span_of_what_came_is_given_and_nothing_of_what_did_not() -> N
     assert fresh.read("nar", GRID, CHUNK, 1) == b"\1"
 
 
-async def test_memory_is_bounded_and_what_nobody_reads_is_forgotten(
+async def test_the_oldest_make_room_and_what_nobody_reads_is_forgotten(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
     fresh = Fresh()
-    many = dict.fromkeys(range(2 * MOST_BYTES // CHUNK), bytes(CHUNK))
-    fresh.put("nar", many)
-    nursery.start_soon(fresh.drop_stale, "nar", [*many])
+    fresh.put("nar", dict.fromkeys(range(2 * MOST_BYTES // CHUNK), bytes(CHUNK)), nursery)
     assert len(fresh) * CHUNK == MOST_BYTES
-    fresh.put("another", CHUNKS)
-    assert fresh.read("another", GRID, 0, 1) is None
-    await trio.sleep(STALE_S + 1)
-    assert not fresh
-    fresh.put("another", CHUNKS)
-    fresh.put("another", CHUNKS)  # fetched once more
+    await trio.sleep(STALE_S / 2)
+    fresh.put("another", CHUNKS, nursery)
+    fresh.put("another", CHUNKS, nursery)  # fetched once more
+    assert len(fresh) * CHUNK == MOST_BYTES
     assert fresh.read("another", GRID, 0, 1) == b"\0"
+    await trio.sleep(STALE_S / 2 + 1)
+    assert not fresh.holds("nar")
     assert len(fresh) == len(CHUNKS)
+    await trio.sleep(STALE_S / 2)
+    assert not fresh
+    assert not fresh.holds("another")
+
+
+async def test_forgetting_takes_one_task_while_there_is_something(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    fresh = Fresh()
+    for _ in range(2):
+        for chunk in range(100):
+            fresh.put("nar", {chunk: bytes(CHUNK)}, nursery)
+        assert len(nursery.child_tasks) == 1
+        await trio.sleep(STALE_S + 1)
+        assert not fresh
+        assert not nursery.child_tasks
 
 
 @pytest.fixture
@@ -124,3 +139,28 @@ async def test_what_he_has_waited_for_is_read_too(place: Place) -> None:
     counters = place.store.statistics().counters
     assert counters.ahead_used_bytes == counters.ahead_fetched_bytes
     assert len(place.means.fresh) <= 1  # the end of the NAR is no file's
+
+
+async def test_what_no_program_is_about_to_read_takes_no_room(place: Place) -> None:
+    """A prefetch, or a pin: it would drive out what somebody follows."""
+    before = len(place.means.fresh)
+    brought = await bring(
+        [Want(place.accessor, NarSpan(NarOffset(place.start), NarOffset(place.start + len(LARGE))))], Allowance()
+    )
+    assert brought.chunks > 10
+    assert len(place.means.fresh) <= before
+
+
+async def test_who_has_nothing_there_is_not_watched(place: Place, nursery: trio.Nursery) -> None:
+    contents = place.accessor._contents
+    assert contents is not None
+    assert await place.read_all(READ) > 0
+    following, fetcher = contents._following, contents._fetcher
+    following._streams._streams.clear()
+    fetcher.unread.clear()
+    for chunk in contents.index.grid.covering(NarOffset(0), contents.index.nar_size):
+        place.means.fresh.drop(fetcher, chunk)
+    place.means.fresh.put("another", CHUNKS, nursery)
+    assert not following.watches
+    place.means.fresh.put(fetcher, {0: CHUNKS[0]}, nursery)
+    assert following.watches

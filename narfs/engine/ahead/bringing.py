@@ -117,7 +117,7 @@ class _Bringing:
                     request = contents.plan_ahead(rest, turn.most_bytes)  # others may have been here meanwhile
                     if request is None or not self._may_spend(request.length):
                         return
-                    flight = contents.take_off_ahead(request, turn)
+                    flight = contents.take_off_ahead(request, turn, read_soon=self._at_once or self._trying)
                 finally:
                     if flight is None:  # a turn that never ends is missing in the whole process
                         turn.end()

@@ -41,11 +41,11 @@ class Following:
     @property
     def watches(self) -> bool:
         """Whether reads that found everything should be told, too."""
-        return bool(self._streams or self._fetcher.unread or self._means.fresh)
+        return bool(self._streams) or self._fetcher.awaits_readers
 
     def saw(self, start: NarOffset, length: int, cached: CachedNar | None, *, missed: bool = False) -> None:
         """Take note of a read; ``missed``: something of it was not in the cache. Not a checkpoint."""
-        if self._fetcher.unread or self._means.fresh:
+        if self._fetcher.awaits_readers:
             self._fetcher.note_read(start, length)
         if cached is None or not self._fetcher.has_ranges or not (missed or self._streams):
             return

@@ -20,6 +20,7 @@ from narfs.daemon.nix_answers import answer
 from narfs.daemon.unix_socket import listening_socket
 from narfs.errors import FormatError, UsageError
 from narfs.formats.worker_protocol import ServerConnection
+from narfs.mount.mountpoint import ask
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,7 +48,7 @@ async def serving_nix(path: Path | None, known: KnownPaths, *, shared: bool) -> 
     if path is None:
         yield
         return
-    await trio.to_thread.run_sync(_make_sure_it_is_free, path)
+    await ask(path, _make_sure_it_is_free)
     limit = trio.CapacityLimiter(CLIENTS_MAX)
     try:
         # A client must be able to write to a socket to connect to it.

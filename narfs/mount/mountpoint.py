@@ -122,7 +122,7 @@ def place_of(mountpoint: Path) -> str:
 
 async def real(mountpoint: Path) -> Path:
     """Give the absolute place; UsageError if the file system does not answer."""
-    return Path(await _ask(mountpoint, os.path.realpath))
+    return Path(await ask(mountpoint, os.path.realpath))
 
 
 async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
@@ -131,7 +131,7 @@ async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
     if await _is_dead(place):
         await detach(place)
     try:
-        entry = await _ask(place, _first_entry)
+        entry = await ask(place, _first_entry)
     except FileNotFoundError as error:
         raise UsageError(f"{place}: no such directory; create it first") from error
     except NotADirectoryError as error:
@@ -164,19 +164,19 @@ async def _is_dead(place: Path) -> bool:
     if asked is None:
         return True
     try:
-        await _ask(asked, os.statvfs)
+        await ask(asked, os.statvfs)
     except OSError:
         return True
     return False
 
 
-async def _ask(place: Path, question: Callable[[Path], T]) -> T:
-    """Ask the file system in a thread, and give up on it when it hangs."""
+async def ask(place: Path, question: Callable[[Path], T]) -> T:
+    """Ask the file system in a thread, and give up on it when it hangs: UsageError."""
     with trio.move_on_after(_PATIENCE_S):
         # With a limiter of its own: 40 threads that hang would be all that the rest of the process may have.
         one = trio.CapacityLimiter(1)
         return await trio.to_thread.run_sync(question, place, abandon_on_cancel=True, limiter=one)
-    raise UsageError(f"{place}: the file system there does not answer; is its daemon stopped? umount -l {place}")
+    raise UsageError(f"{place}: the file system there does not answer; is its daemon stopped? umount -l takes it away")
 
 
 def _first_entry(place: Path) -> str | None:

@@ -105,10 +105,11 @@ async def test_nonsense_is_answered_and_hurts_nobody(path: Path, line: bytes, er
     assert await _ask(path, "status") == {"served": 3}
 
 
-async def test_a_silent_client_is_hung_up_on(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_silent_client_is_hung_up_on(tmp_path: Path, mock_clock: trio.testing.MockClock) -> None:
     async with listening(tmp_path / "x", OPERATIONS), await trio.open_unix_socket(tmp_path / "x") as stream:
+        mock_clock.autojump_threshold = 0.05  # threads of ours have looked by now
         assert await stream.receive_some(1) == b""
-    assert autojump_clock.current_time() >= control.DEADLINE_S
+    assert mock_clock.current_time() >= control.DEADLINE_S
 
 
 async def test_the_socket_is_private_and_goes_with_its_server(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import pytest
 import trio
 import trio.testing
 
+from narfs.errors import UsageError
 from narfs.mount.fuse import reading
-from tests.mount.kernel import PATIENCE_S, needs_fuse, unmount
+from narfs.mount.view import View
+from tests.mount.kernel import PATIENCE_S, mounted, needs_fuse, unmount
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,6 +74,16 @@ def test_who_is_killed_before_his_request_is_read_stops_nobody(tmp_path: Path) -
         unmount(place)
     assert done.stderr == ""
     assert "No such file or directory" in done.stdout
+
+
+async def test_a_pyfuse3_that_narfs_does_not_know_is_named_before_anything_is_mounted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_loop", None)
+    refusal = pytest.RaisesExc(UsageError, match=r"pyfuse3 3\..*pip install")
+    with pytest.RaisesGroup(refusal, flatten_subgroups=True):
+        async with mounted(View.of([]), tmp_path):
+            pass
 
 
 async def test_a_request_waits_for_memory_to_be_read_into(

@@ -18,13 +18,22 @@ from typing import Any, Final
 import pyfuse3
 import trio
 
+from narfs.errors import UsageError
+
 _DEVICE: Final = os.makedev(10, 229)
 """/dev/fuse, wherever it is: devices.txt of the kernel."""
 
 _WITHOUT_MEMORY_S: Final = 1.0
 """Each of these tasks has begun another, up to 2048, that asks as well: a request waits for about a millisecond."""
 
-_loop: Final = pyfuse3._session_loop  # type: ignore[attr-defined]  # noqa: SLF001 - it has no other door
+_loop: Final = getattr(pyfuse3, "_session_loop", None)
+"""It has no other door. Releases that were looked at are those that pyproject.toml allows."""
+
+
+def require_known() -> None:
+    """Raise UsageError if pyfuse3 is one that can wait in the kernel whatever is done here."""
+    if _loop is None:
+        raise UsageError(f"pyfuse3 {pyfuse3.__version__}: narfs knows 3.4 and 3.5 only; pip install 'pyfuse3<3.6'")
 
 
 def never_wait() -> None:
@@ -43,7 +52,7 @@ async def _patient_loop(*arguments: Any) -> None:
     """
     while True:
         try:
-            await _loop(*arguments)
+            await _loop(*arguments)  # type: ignore[misc]  # it was required
         except BlockingIOError:
             continue
         except OSError as error:

@@ -11,7 +11,7 @@ import trio
 
 from narfs.errors import Unavailable
 from narfs.mount.fuse.handlers import Handlers
-from narfs.mount.fuse.reading import never_wait
+from narfs.mount.fuse.reading import never_wait, require_known
 from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
 
@@ -78,6 +78,7 @@ async def serve_mount(
 
 def _mount(handlers: Handlers, place: Path, options: MountOptions) -> None:
     """Mount; Unavailable with the reason, which libfuse and fusermount3 only write to standard error."""
+    require_known()
     kept = os.dup(_STANDARD_ERROR)
     failure: RuntimeError | None = None
     with tempfile.TemporaryFile() as said:

@@ -58,9 +58,15 @@ class LakeClient:
 
     @property
     def through(self) -> httpx.AsyncClient:
-        """What uploads and proxies take. Made when it is first needed: 10 ms, most of it for what httpx imports."""
+        """What uploads and proxies take; UsageError if a proxy variable makes no sense.
+
+        Made when it is first needed: 10 ms, most of it for what httpx imports.
+        """
         if self._through is None:
-            self._through = self._make_through()
+            try:
+                self._through = self._make_through()
+            except (ValueError, httpx.InvalidURL, ImportError) as error:  # of a package for socks5://
+                raise UsageError(f"a proxy variable of the environment makes no sense: {error}") from error
         return self._through
 
     async def ask(
@@ -114,11 +120,8 @@ def make_client(settings: LakeSettings, *, tls: bool, environ: Mapping[str, str]
         )
 
     client = LakeClient(DirectClient(Dialler(settings, context).dial, max_kept=kept), make_through, proxied)
-    try:
-        if proxied:
-            _ = client.through  # now, not at the first request: what makes no sense is to be heard of
-    except (ValueError, httpx.InvalidURL) as error:
-        raise UsageError(f"a proxy variable of the environment makes no sense: {error}") from error
+    if proxied:
+        _ = client.through  # now, not at the first request: what makes no sense is to be heard of
     return client
 
 

@@ -50,10 +50,20 @@ def test_a_certificate_file_that_cannot_be_used_is_named(tmp_path: Path, content
         make_client(LakeSettings(ssl_cert_file=bundle), tls=True, environ={})
 
 
-def test_a_proxy_variable_that_makes_no_sense_is_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "gopher://proxy.test")
+@pytest.mark.parametrize("proxy", ["gopher://proxy.test", "socks5://proxy.test"])
+def test_a_proxy_variable_that_makes_no_sense_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
     with pytest.raises(UsageError, match="proxy"):
         make_client(LakeSettings(), tls=False, environ={})
+
+
+async def test_an_exception_from_proxies_that_makes_no_sense_is_heard_of_by_the_first_upload(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("no_proxy", "lake.test:port")
+    async with make_client(LakeSettings(), tls=False, environ={}) as client:
+        with pytest.raises(UsageError, match="proxy variable"):
+            await client.ask("PUT", "http://lake.test/x", headers={}, content=b"")
 
 
 async def test_the_proxy_of_the_environment_is_asked_and_its_exceptions_are_not(

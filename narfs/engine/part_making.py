@@ -32,16 +32,6 @@ class PartWanted(NamedTuple):
     shared_block: int | None = None
 
 
-def batches(wanted: Sequence[PartWanted]) -> Iterator[Sequence[PartWanted]]:
-    """Share them out, in order, by what one way to a worker is worth."""
-    start = nodes = 0
-    for end, each in enumerate(wanted, 1):
-        nodes += len(each.listing)
-        if nodes >= BATCH_NODES or end == len(wanted):
-            yield wanted[start:end]
-            start, nodes = end, 0
-
-
 async def make_parts(workers: Workers, wanted: Sequence[PartWanted]) -> list[bytes]:
     """Make some parts, in a worker unless they are small; Unavailable, FormatError."""
     if sum(len(each.listing) for each in wanted) <= _AT_ONCE_NODES:

@@ -13,7 +13,8 @@ from narfs.daemon.erofs.image import foresee, write_image
 from narfs.daemon.erofs.new_parts import NewParts
 from narfs.daemon.session import Household
 from narfs.engine.store import open_workers
-from narfs.errors import Unavailable
+from narfs.errors import FormatError
+from narfs.formats.listing import NarListing
 from narfs.mount.view import View
 from tests.mount.model import MemoryAccessor, path
 from tests.support.trees import ODD_TREE, File, Tree
@@ -66,17 +67,29 @@ async def test_what_is_worth_a_batch_is_made_before_anybody_waits_for_it(nursery
             assert len(await flight.result()) == 3
 
 
-async def test_a_worker_that_dies_over_parts_costs_the_next_image_nothing(
-    tmp_path: Path, nursery: trio.Nursery
-) -> None:
+async def test_a_worker_that_dies_over_a_batch_costs_no_image_anything(tmp_path: Path, nursery: trio.Nursery) -> None:
     async with open_workers(1) as workers:
         household = Household(None, None, workers, Lots(None))
         new_parts = NewParts(household, nursery)
         for _, accessor in members():
             foresee(accessor, household.lots, new_parts)
-        [*_, (_, flight)] = new_parts._flights.values()
         await trio.testing.wait_all_tasks_blocked()
         workers._processes[0].give_up()
-        with pytest.raises(Unavailable, match="worker process"):
-            await flight.result()
         await write_image(View.of(members()), household, tmp_path / "image", new_parts)
+
+
+async def test_a_tree_that_cannot_be_laid_out_fails_its_own_view_only(tmp_path: Path, nursery: trio.Nursery) -> None:
+    liar = MemoryAccessor({b"liar": LARGE})
+    assert liar.listing is not None
+    nodes, names, children = liar.listing.buffers
+    liar.listing = NarListing(nodes, names, memoryview(bytes(len(children))))
+    async with open_workers(1) as workers:
+        household = Household(None, None, workers, Lots(None))
+        new_parts = NewParts(household, nursery)
+        for accessor in (MemoryAccessor({b"small": File(b"x")}), liar):
+            foresee(accessor, household.lots, new_parts)
+        assert len(new_parts._flights) == 2, "they are made together"
+        honest = View.of([(path("honest"), MemoryAccessor({b"small": File(b"x")}))])
+        await write_image(honest, household, tmp_path / "honest", new_parts)
+        with pytest.raises(FormatError, match="children of its own"):
+            await write_image(View.of([(path("liar"), liar)]), household, tmp_path / "liar", new_parts)

@@ -2,13 +2,14 @@
 
 A part may be ordered as soon as its tree is known, while its View still waits for others. A batch begins when it is
 worth the way to a worker, and what is left when somebody waits for it. What was made is kept in the cache, beside its
-NAR's index, and given from here until then.
+NAR's index, and given from here until then. Of a batch that fails each part is made by itself: a tree that cannot be
+laid out fails the Views that it is in, and no others.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 import trio
 
@@ -16,7 +17,7 @@ from narfs.engine.flights import Flight, take_off
 from narfs.engine.part_making import BATCH_NODES, PartWanted, make_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from narfs.daemon.session import Household
     from narfs.formats.erofs.lot import Lot
@@ -39,6 +40,10 @@ class NewPart(NamedTuple):
     shared_block: int | None = None
 
 
+_Made: TypeAlias = "Mapping[bytes, bytes | Flight[_Made]]"
+"""What became of each part of a batch: it was made, or is being made by itself."""
+
+
 class NewParts:
     """Those of one process, made and kept in ``nursery``."""
 
@@ -48,7 +53,7 @@ class NewParts:
         self._nursery = nursery
         self._waiting: dict[bytes, NewPart] = {}
         self._waiting_nodes = 0
-        self._flights: dict[bytes, tuple[Lot, Flight[dict[bytes, bytes]]]] = {}
+        self._flights: dict[bytes, tuple[Lot, Flight[_Made]]] = {}
 
     def has(self, key: bytes, lot: Lot) -> bool:
         """Say whether a part is ordered or made, and not in the cache yet."""
@@ -71,7 +76,7 @@ class NewParts:
             self.order(part)
         self._begin()
         flights = [self._flights[part.key][1] for part in wanted]
-        return [(await flight.result())[part.key] for part, flight in zip(wanted, flights, strict=True)]
+        return [await _result(part.key, flight) for part, flight in zip(wanted, flights, strict=True)]
 
     def _begin(self) -> None:
         if not self._waiting:
@@ -80,7 +85,17 @@ class NewParts:
         flight = take_off(self._nursery, partial(self._make, batch))
         self._flights |= {part.key: (part.lot, flight) for part in batch}
 
-    async def _make(self, batch: Sequence[NewPart]) -> dict[bytes, bytes]:
+    async def _make(self, batch: Sequence[NewPart]) -> _Made:
+        try:
+            return await self._make_at_once(batch)
+        except Exception:  # whatever it is, each that meets it by itself tells
+            if len(batch) == 1:
+                raise
+        alone = {each.key: (each.lot, take_off(self._nursery, partial(self._make, [each]))) for each in batch}
+        self._flights |= alone
+        return {key: flight for key, (_, flight) in alone.items()}
+
+    async def _make_at_once(self, batch: Sequence[NewPart]) -> _Made:
         wanted = [PartWanted(each.listing, each.lot.block, each.lot.slab_block, each.shared_block) for each in batch]
         try:
             made = await make_parts(self._workers, wanted)
@@ -106,3 +121,8 @@ class NewParts:
     def _forget(self, batch: Sequence[NewPart]) -> None:
         for each in batch:
             self._flights.pop(each.key, None)
+
+
+async def _result(key: bytes, flight: Flight[_Made]) -> bytes:
+    made = (await flight.result())[key]
+    return made if isinstance(made, bytes) else await _result(key, made)

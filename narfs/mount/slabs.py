@@ -62,7 +62,9 @@ class Slabs:
         self.adopted = adopted
         self.usable = trio.Event()
         self._slabs: dict[int, Slab] = {}
+        self._ended = False
         self._serving = trio.CancelScope(shield=True)
+        self._reading = trio.CancelScope()
         self._changed = trio.Event()
         self._complete = not adopted
         self._requests: Counter[str] = Counter()
@@ -89,6 +91,11 @@ class Slabs:
         """Show it no longer. Who has it open still gets an answer, EIO."""
         self._slabs.pop(number, None)
 
+    @property
+    def over(self) -> bool:
+        """Whether nobody will ask for anything: it was unmounted, and nothing is laid nor going to be laid again."""
+        return self._ended and self._complete and not self._slabs
+
     def has(self, number: int) -> bool:
         """Whether a slab is shown."""
         return number in self._slabs
@@ -104,18 +111,28 @@ class Slabs:
 
     async def serve(self) -> None:
         """Answer until ``stop``, or until it is unmounted; a cancellation must not leave requests unanswered."""
-        with self._serving:
-            if self._serving.cancel_called:  # before it began
-                return
-            if self.adopted:
-                self.usable.set()
-                os.write(self.fd, fuse.resend_notice())
-            async with trio.open_nursery() as nursery:
-                await self._listen(nursery)
-                nursery.cancel_scope.cancel()
+        try:
+            with self._serving:
+                if self._serving.cancel_called:  # before it began
+                    return
+                if self.adopted:
+                    self.usable.set()
+                    os.write(self.fd, fuse.resend_notice())
+                async with trio.open_nursery() as listening:
+                    with self._reading:
+                        async with trio.open_nursery() as reads:
+                            listening.start_soon(self._listen, reads)
+                            await trio.sleep_forever()
+        finally:
+            self.usable.set()  # whoever waits for it looks whether it is mounted
+
+    def leave_reads(self) -> None:
+        """Leave all reads to whoever has the descriptor too; anything else is still answered: mount(2) waits for it."""
+        self._reading.cancel()
 
     def stop(self) -> None:
         """Read no more requests, and leave those under way to whoever has the descriptor too."""
+        self.leave_reads()
         self._serving.cancel()
 
     def close(self) -> None:
@@ -124,8 +141,8 @@ class Slabs:
         fd, self.fd = self.fd, -1  # a read that has its bytes already may still answer: not into another file
         os.close(fd)
 
-    async def _listen(self, nursery: trio.Nursery) -> None:
-        while True:
+    async def _listen(self, reads: trio.Nursery) -> None:
+        while not self._serving.cancel_called:  # else there may be no descriptor any more
             await trio.lowlevel.wait_readable(self.fd)
             for _ in range(_AT_ONCE):
                 try:
@@ -134,15 +151,18 @@ class Slabs:
                     break
                 except OSError as error:
                     if error.errno in _OVER:
+                        self._ended = True
+                        self._reading.cancel()
                         return
                     continue  # ENOENT: whoever asked was killed meanwhile
-                self._hear(fuse.parse_request(data), nursery)
+                self._hear(fuse.parse_request(data), reads)
 
-    def _hear(self, request: Request, nursery: trio.Nursery) -> None:
+    def _hear(self, request: Request, reads: trio.Nursery) -> None:
         name = _NAMES.get(request.opcode, str(request.opcode))
         self._requests[name] += 1
         if request.opcode == Opcode.READ:
-            nursery.start_soon(self._read, request)
+            if not self._reading.cancel_called:  # else it is sent again to the next process
+                reads.start_soon(self._read, request)
         elif request.opcode not in fuse.SILENT:
             try:
                 body = self._told(request)

@@ -94,6 +94,8 @@ class Images:
         self._numbers = itertools.count()
         self._slabs: list[Slabs] = []
         """The last one is mounted; those before were unmounted by somebody, and serve on what is shown over them."""
+        self._counted = MountStatistics()
+        """Of slabs that are over."""
         self._making = trio.Lock()
         self._trying = trio.Lock()
         self._trouble: str | None = None
@@ -166,22 +168,27 @@ class Images:
         """
         for slabs in self._slabs:
             slabs.complete()
+        self._drop_those_over()
         await trio.to_thread.run_sync(self._clear)
 
     def take_off(self, shown: Shown) -> None:
         """Serve a slab no longer, whose EROFS mount was taken off; who has a file of it open gets EIO."""
         for slabs in self._slabs:
             slabs.take(shown.slab)
+        self._drop_those_over()
 
     def statistics(self) -> MountStatistics:
         """Count what was read of slabs."""
-        return sum((slabs.statistics() for slabs in self._slabs), MountStatistics())
+        return sum((slabs.statistics() for slabs in self._slabs), self._counted)
 
     def leave(self) -> None:
-        """Answer nothing from now on: all mounts stay for the next process, and who reads waits for it."""
+        """Answer no read from now on: all mounts stay for the next process, and who reads waits for it.
+
+        What mount(2) asks is answered until ``close``: it is in a thread, which has to end first.
+        """
         self.left = True
         for slabs in self._slabs:
-            slabs.stop()
+            slabs.leave_reads()
 
     def close(self) -> None:
         """Let go of the slabs."""
@@ -189,8 +196,8 @@ class Images:
             self._clear()
             with suppress(OSError):  # somebody else did it
                 linux.unmount(str(self._home), linux.MNT_DETACH)
-        for slabs in self._slabs:
-            slabs.close()
+        while self._slabs:
+            self._slabs.pop().close()
 
     def _clear(self) -> None:
         for place, image in self._before.items():
@@ -211,7 +218,7 @@ class Images:
             if not self._slabs or mount_at(place_of(self._home)) is None:
                 await self._mount()
         here = mount_at(place_of(self._home))
-        if here is None:
+        if here is None or not self._slabs:
             raise Unavailable(f"{self._home}: was unmounted by somebody")
         return self._slabs[-1], here.device
 
@@ -233,7 +240,18 @@ class Images:
 
     def _serve(self, slabs: Slabs) -> None:
         self._slabs.append(slabs)
-        self._nursery.start_soon(slabs.serve)
+
+        async def serve() -> None:
+            await slabs.serve()
+            self._drop_those_over()
+
+        self._nursery.start_soon(serve)
+
+    def _drop_those_over(self) -> None:
+        for slabs in [each for each in self._slabs if each.over]:
+            self._slabs.remove(slabs)
+            self._counted += slabs.statistics()
+            slabs.close()
 
     def _try(self) -> str | None:
         try:

@@ -38,9 +38,9 @@ def run_service(work: Callable[[], Awaitable[T]], *, still_s: float = _STILL_S) 
         faulthandler.cancel_dump_traceback_later()
 
 
-def most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def most_telling(failure: BaseException) -> BaseException:
     """Choose of several failures at once: a bug before Ctrl-C and cancellation, those before an expected failure."""
-    return min(_leaves(group), key=_expectedness)
+    return min(_leaves(failure), key=_expectedness)
 
 
 async def _awaited(work: Callable[[], Awaitable[T]]) -> T:
@@ -70,9 +70,9 @@ def _expectedness(failure: BaseException) -> int:
     return 2 if isinstance(failure, NarfsError) else 0
 
 
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for each in group.exceptions:
-        if isinstance(each, BaseExceptionGroup):
+def _leaves(failure: BaseException) -> Iterator[BaseException]:
+    if isinstance(failure, BaseExceptionGroup):
+        for each in failure.exceptions:
             yield from _leaves(each)
-        else:
-            yield each
+    else:
+        yield failure

@@ -33,6 +33,7 @@ from narfs.daemon.caching.pinning import Pinning
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import private_directory, socket_directory
 from narfs.daemon.erofs.images import open_images
+from narfs.daemon.event_loop import most_telling
 from narfs.daemon.prefetching.jobs import Jobs
 from narfs.daemon.prefetching.operations import accessors_of
 from narfs.daemon.prefetching.operations import operations as prefetch_operations
@@ -207,10 +208,9 @@ class _Daemon:
                         options=MountOptions.for_this_user(source=STAGE_SOURCE),
                         on_ready=lambda handlers: work.start_soon(open_doors, handlers),
                     )
-            except UsageError:  # nobody starts it again
-                raise
-            except BaseException:
-                if not self._told_to_end:
+            except BaseException as error:
+                nobody_starts_it_again = isinstance(most_telling(error), UsageError)
+                if not (self._told_to_end or nobody_starts_it_again):
                     self._leave_images()
                 raise
             finally:

@@ -36,7 +36,14 @@ class Manager:
         self.kept: list[int] = []
 
     def start(self, *python: str) -> Process:
-        """Start a daemon with what is kept, and wait until it is ready; ``python`` is how, if not by ``-m narfs``."""
+        """Start a daemon, and wait until it is ready."""
+        process = self.begin(*python)
+        while self.hear() != "READY=1":
+            assert process.poll() is None
+        return process
+
+    def begin(self, *python: str) -> Process:
+        """Start a daemon with what is kept; ``python`` is how, if not by ``-m narfs``."""
         command = [sys.executable, *(python or ("-m", "narfs")), "daemon", *self._program.stores]
         environ = {"NOTIFY_SOCKET": str(self._program.home / "notify"), "INVOCATION_ID": "1"}
         script = 'exec "$@"'
@@ -44,15 +51,12 @@ class Manager:
             script = (
                 f'exec 3<&{self.kept[0]} {self.kept[0]}<&-; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=slabs exec "$@"'
             )
-        process = subprocess.Popen(
+        return subprocess.Popen(
             ["bash", "-c", script, "bash", *command],
             env={**self._program.environ, **environ},
             cwd=self._program.home,
             pass_fds=self.kept,
         )
-        while self.hear() != "READY=1":
-            assert process.poll() is None
-        return process
 
     def hear(self) -> str:
         """Do what the daemon says next, and give it."""
@@ -172,6 +176,26 @@ def test_who_has_a_file_open_goes_on_under_the_next(program: Program, by_erofs: 
             assert directory.stat().st_dev == device, "it was not mounted anew"
             end(process, signal.SIGTERM)
             assert not is_mount(directory)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def test_a_daemon_that_nobody_starts_again_leaves_nothing_mounted(program: Program, by_erofs: str) -> None:
+    place = at(program, "one")
+    with managed(program) as manager:
+        process = manager.start()
+        try:
+            create(program, "one", "--path", program.library.path.path, "--at", str(place), "--frontend", by_erofs)
+            manager.hear()
+            manager.hear()
+            end(process, signal.SIGKILL)
+            [stage] = (mount for mount in mounts_below(program.home) if mount.name == "stage")
+            unmount(stage)
+            (stage / "in the way").touch()
+            process = manager.begin()
+            assert process.wait(20) == 2
+            assert not is_mount(place)
         finally:
             process.kill()
             process.wait()

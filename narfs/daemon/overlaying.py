@@ -46,8 +46,10 @@ def mounted(mountpoint: Path, runtime: Path) -> Lower:
 
 
 def kept(name: str, environ: Mapping[str, str]) -> Lower:
-    """Find the View of this name that ``narfs daemon`` keeps; UsageError if it is open, NotFound."""
+    """Find the View of this name that ``narfs daemon`` keeps; UsageError if it is open, NotFound, Unavailable."""
     told = facts(name, environ)
+    if told["frontend"] == "none":
+        raise Unavailable(f"view {name}: {told['frontend_because']}; narfs view remove {name}, and create it anew")
     _check_closed(f"view {name}", closed=told["closed"])
     return Lower(told["directory"], ask("view-registration", {"name": name}, environ=environ))
 

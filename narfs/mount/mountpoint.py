@@ -125,6 +125,11 @@ async def real(mountpoint: Path) -> Path:
     return Path(await ask(mountpoint, os.path.realpath))
 
 
+async def find(mountpoint: Path) -> Path:
+    """Do as ``place_of`` in a thread; UsageError if the file system does not answer."""
+    return Path(await ask(mountpoint, place_of))
+
+
 async def prepare(mountpoint: Path, *, nonempty: bool = False) -> Path:
     """Give the absolute place, fit to be mounted on; UsageError says what is wrong with it."""
     place = await real(mountpoint)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import pytest
 import trio
 import trio.testing
 
+from narfs.daemon import control, linux, overlaying
+from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.selection import Selection
 from narfs.daemon.views.keeper import Views
+from narfs.daemon.views.operations import operations
 from narfs.daemon.views.records import Records
 from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import Unavailable, UsageError
 from narfs.mount.fuse import Stage
+from tests.mount.kernel import needs_fuse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from narfs.daemon.config import Config
@@ -24,11 +31,13 @@ if TYPE_CHECKING:
     from narfs.daemon.views.sessions import Sessions
 
 
-def without_stores(directory: Path, nursery: trio.Nursery) -> Views:
+def without_stores(
+    directory: Path, nursery: trio.Nursery, trouble: Callable[[], Exception] = lambda: Unavailable("no store")
+) -> Views:
     """Give one that can make no View."""
 
     def no_config() -> Config:
-        raise Unavailable("no store")
+        raise trouble()
 
     return Views(
         Stage(),
@@ -93,3 +102,84 @@ async def test_a_view_that_cannot_be_made_again_is_listed_keeps_its_place_and_ca
         for name in ("one", "other"):
             assert (await views.remove(name)).paths == ()
     assert (views.facts(), records.names()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    "trouble", [lambda: TypeError("rot"), lambda: ExceptionGroup("some", [TypeError("rot")])], ids=["one", "a group"]
+)
+async def test_a_bug_that_meets_one_view_ends_no_daemon(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, trouble: Callable[[], Exception]
+) -> None:
+    Records(tmp_path).write(ViewSpec("one", Selection(closed=False)), None)
+    async with trio.open_nursery() as nursery:
+        views = without_stores(tmp_path, nursery, trouble)
+        (why,) = await views.restore()
+    assert "a bug in narfs" in why
+    assert "rot" in why
+    (record,) = caplog.records
+    assert record.exc_info is not None
+
+
+async def test_a_lost_view_ends_with_its_owner_and_its_place_is_free(tmp_path: Path) -> None:
+    at = tmp_path / "at"
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            owner = await nursery.start(partial(trio.run_process, ["sleep", "60"], check=False))
+            spec = ViewSpec("one", Selection(closed=True), at, owner_pid=owner.pid).with_owner_known()
+            Records(tmp_path).write(spec, None)
+            views = without_stores(tmp_path, nursery)
+            await views.restore()
+            (facts,) = views.facts()
+            assert (facts["closed"], facts["owner_pid"]) == (True, owner.pid)
+            owner.kill()
+    assert (views.facts(), Records(tmp_path).names()) == ([], [])
+    with pytest.raises(Unavailable, match="no store"):  # and not that the place is taken
+        await views.create(ViewSpec("two", Selection(closed=False), at))
+
+
+async def test_a_lost_view_ends_with_its_lease(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    Records(tmp_path).write(ViewSpec("one", Selection(closed=False), lease_s=60), None)
+    async with trio.open_nursery() as nursery:
+        views = without_stores(tmp_path, nursery)
+        await views.restore()
+    assert autojump_clock.current_time() >= 60
+    assert (views.facts(), Records(tmp_path).names()) == ([], [])
+
+
+@needs_fuse
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
+async def test_a_place_in_what_hangs_keeps_no_other_view_away(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    hangs, state = tmp_path / "hangs", tmp_path / "state"
+    for directory in (hangs, state):
+        directory.mkdir()
+    Records(state).write(ViewSpec("one", Selection(closed=False), hangs / "below/at"), None)
+    device = os.open("/dev/fuse", os.O_RDWR)
+    linux.mount("nobody", str(hangs), kind="fuse", options=f"fd={device},rootmode=40000,user_id=0,group_id=0")
+    try:
+        async with trio.open_nursery() as nursery:
+            views = without_stores(state, nursery)
+            (why,) = await views.restore()
+        assert "does not answer" in why
+        assert views.facts()[0]["directory"] == str(hangs / "below/at")
+        assert autojump_clock.current_time() == pytest.approx(5)
+    finally:
+        os.close(device)
+        linux.unmount(str(hangs), linux.MNT_DETACH)
+
+
+async def test_who_wants_something_of_a_lost_view_is_told_why_it_is_lost(public: Path) -> None:
+    Records(public).write(ViewSpec("one", Selection(closed=True)), None)
+    async with trio.open_nursery() as nursery:
+        views = without_stores(public, nursery)
+        await views.restore()
+        with pytest.raises(Unavailable, match="could not be made again: no store"):
+            views.named("one")
+        (public / "narfs").mkdir(mode=0o700)
+        offered = {name: Operation(do) for name, do in operations(views).items()}
+        async with listening(public / "narfs" / control.DAEMON_SOCKET, offered):
+            with pytest.raises(Unavailable, match="could not be made again: no store"):
+                await trio.to_thread.run_sync(overlaying.kept, "one", {"XDG_RUNTIME_DIR": str(public)})
+        with views._claimed("one", None), pytest.raises(UsageError, match="made or removed just now"):
+            await views.remove("one")

@@ -4,7 +4,8 @@ spec       what somebody wants to see, where, from which stores: one frozen valu
 sessions   lakes and Store of each Config, opened once for all Views that have it
 place      binding a View's directory to where it is wanted
 owner      the process, or the lease, that a View ends with
-kept       a View that is shown, and one that could not be made again
+kept       a View that is shown
+lost       LostViews: those that could not be made again
 keeper     Views: create, remove, list, restore
 records    what is kept of them on disk
 operations what of them the control socket offers

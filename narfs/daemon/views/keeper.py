@@ -24,10 +24,11 @@ from narfs.daemon.known_paths import ClosedSet, OpenSet
 from narfs.daemon.nix_socket import serving_nix
 from narfs.daemon.reports.report import report
 from narfs.daemon.views import place
-from narfs.daemon.views.kept import KeptView, LostView
+from narfs.daemon.views.kept import KeptView
+from narfs.daemon.views.lost import LostView, LostViews
 from narfs.daemon.views.owner import Owner
 from narfs.errors import Closing, NarfsError, NotFound, OwnerGone, Unavailable, UsageError
-from narfs.mount.mountpoint import place_of, real
+from narfs.mount.mountpoint import find, real
 from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
 from narfs.mount.view import View
@@ -77,7 +78,7 @@ class Views:
         self._nursery = nursery
         self._config = config
         self._kept: dict[str, KeptView] = {}
-        self._lost: dict[str, LostView] = {}
+        self._lost = LostViews(nursery, self._remove_orphan)
         self._making: set[str] = set()
         """Names and places."""
         self._closing = False
@@ -89,7 +90,7 @@ class Views:
 
     @property
     def _all(self) -> list[KeptView | LostView]:
-        return [*self._kept.values(), *self._lost.values()]
+        return [*self._kept.values(), *self._lost]
 
     def facts(self) -> list[dict[str, object]]:
         """Say of each what it is, also of those that could not be made again."""
@@ -99,15 +100,17 @@ class Views:
         """Make a View and give it when it is usable; UsageError, NotFound naming what no store has, Unavailable."""
         with self._claimed(spec.name, None if spec.at is None else await real(spec.at)):
             kept = await self._make(spec)
-        self._lost.pop(spec.name, None)
+        self._lost.discard(spec.name)
         return kept
 
     @contextmanager
     def _claimed(self, name: str, at: Path | None) -> Iterator[None]:
         """Have a name and a place for oneself: of two mounts on one place the first to go would take the other's."""
         wanted = {name} if at is None else {name, str(at)}
-        if name in self._kept or name in self._making:
+        if name in self._kept:
             raise UsageError(f"there is a view named {name} already")
+        if name in self._making:
+            raise UsageError(f"view {name}: is being made or removed just now")
         if taken := wanted & self._making:
             raise UsageError(f"{min(taken)}: another view is being made there")
         for view in self._all:
@@ -121,8 +124,8 @@ class Views:
 
     async def remove(self, name: str, *, lazily: bool = False) -> Report:
         """End a View and tell what was read of it; UsageError if something is in it or over it, unless ``lazily``."""
-        if name in self._lost:
-            return await self._forget(name)
+        if (lost := self._lost.get(name)) is not None:
+            return await self._forget(lost)
         kept = self.named(name)
         async with kept.removing:  # once: a second unmount would take what lay there before
             if self._kept.get(name) is not kept:
@@ -141,41 +144,49 @@ class Views:
         log.info("view %s: removed; read %d bytes of %d paths", name, told.read_bytes, told.read_paths)
         return told
 
-    async def _forget(self, name: str) -> Report:
+    async def _forget(self, lost: LostView) -> Report:
         """Remove one that could not be made again, of which nothing was read."""
+        name = lost.name
         with self._claimed(name, None):
-            await place.take_off(name, self._lost[name].bound, lazily=True)
+            await place.take_off(name, lost.bound, lazily=True)
             self._records.remove(name)
-            del self._lost[name]
+            self._lost.discard(name)
         log.info("view %s: removed; it could not be made again", name)
         return await report(name, Scene(View.of([])), None)
 
     def named(self, name: str) -> KeptView:
-        """Give one that is shown; NotFound."""
-        try:
-            return self._kept[name]
-        except KeyError:
-            raise NotFound(f"there is no view named {name}; narfs view list tells which there are") from None
+        """Give one that is shown; NotFound, Unavailable saying why it could not be made again."""
+        if (kept := self._kept.get(name)) is not None:
+            return kept
+        if (lost := self._lost.get(name)) is not None:
+            raise Unavailable(f"view {name} could not be made again: {lost.why}")
+        raise NotFound(f"there is no view named {name}; narfs view list tells which there are")
 
     async def restore(self) -> list[str]:
         """Make the Views of the daemon before; give a line for each that cannot be: the next start tries it again."""
         async with trio.open_nursery() as nursery:
             for name in self._records.names():
                 nursery.start_soon(self._restore, name)
-        return [f"view {lost.name}: {lost.why}" for lost in self._lost.values()]
+        return [f"view {lost.name}: {lost.why}" for lost in self._lost]
 
     async def _restore(self, name: str) -> None:
-        at = self._own / name
+        """Make one again; whatever goes wrong with it, the others are made."""
+        at, spec = self._own / name, None
         try:
             spec = await trio.to_thread.run_sync(self._records.read, name)
             if spec.at is not None:
-                at = Path(await trio.to_thread.run_sync(place_of, spec.at))
+                at = spec.at  # as it was said, if it cannot be found
+                at = await find(at)
             with self._claimed(name, at):
                 await self._make_again(spec, at)
         except OwnerGone:  # nobody misses it
-            self._records.remove(name)
+            with suppress(OSError):
+                self._records.remove(name)
         except (NarfsError, ValueError, OSError) as error:
-            self._lost[name] = LostView(name, at, str(error))
+            self._lost.add(LostView(name, at, str(error), spec))
+        except Exception as error:
+            log.exception("view %s: a bug in narfs", name)
+            self._lost.add(LostView(name, at, f"a bug in narfs: {error!r}", spec))
 
     async def _make_again(self, spec: ViewSpec, at: Path) -> None:
         shown = self._records.shown(spec.name)
@@ -334,7 +345,7 @@ class Views:
     async def _remove_orphan(self, name: str) -> None:
         try:
             await self.remove(name, lazily=True)
-        except NarfsError as error:
+        except (NarfsError, OSError) as error:
             log.warning("view %s: %s", name, error)
 
     async def _put_away(self, kept: KeptView) -> None:

@@ -1,4 +1,4 @@
-"""A View that is shown, and one that is to be and could not be made again."""
+"""A View that is shown."""
 
 from __future__ import annotations
 
@@ -70,27 +70,4 @@ class KeptView:
             "lease_s": self.spec.lease_s,
             "profile": self.ahead.profile,
             "stores": [str(lake.url) for lake in self.session.lakes.lakes],
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class LostView:
-    """A View of the daemon before. ``bound`` is where it was mounted; the next start tries it again."""
-
-    name: str
-    bound: Path
-    why: str
-
-    def facts(self) -> dict[str, object]:
-        """Say where it would be, and why it is not."""
-        return {
-            "name": self.name,
-            "directory": str(self.bound),
-            "frontend": "none",
-            "frontend_because": f"it could not be made again: {self.why}",
-            "closed": False,
-            **dict.fromkeys(("paths", "nar_bytes", "read_bytes", "fetched_bytes", "fetched_requests", "waiting"), 0),
-            "age_s": 0.0,
-            **dict.fromkeys(("owner_pid", "lease_s", "profile")),
-            "stores": [],
         }

@@ -9,17 +9,17 @@ from __future__ import annotations
 import errno
 import os
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from narfs.daemon import linux
 from narfs.errors import NotFound, Unavailable, UsageError
-from narfs.mount.mountpoint import mount_at, mountinfo, place_of, prepare, shows
+from narfs.mount.mountpoint import find, mount_at, mountinfo, prepare, shows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 _PATIENCE_S: Final = 10.0
 """For an unmount; lazily it takes less than a millisecond."""
@@ -57,11 +57,11 @@ async def take_off(view: str, place: Path, *, lazily: bool) -> None:
 
 
 async def clear(at: Path) -> None:
-    """Take off what a daemon that died left at ``at``."""
-    place = await trio.to_thread.run_sync(place_of, at)
+    """Take off what a daemon that died left at ``at``; UsageError, Unavailable if what it lies in does not answer."""
+    place = await find(at)
     here = mount_at(place)
     if here is not None and here.is_ours:
-        await unbind(Path(place), lazily=True)
+        await unbind(place, lazily=True)
 
 
 class _Busy(Exception):  # noqa: N818 - never leaves this module

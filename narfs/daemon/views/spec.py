@@ -117,6 +117,11 @@ class ViewSpec:
         """Lay what this View has for itself over what all have."""
         return with_settings(common, self.settings, origin=f"view {self.name}")
 
+    @property
+    def ends(self) -> bool:
+        """Whether it ends by itself: with a process, or a lease."""
+        return self.owner_pid is not None or self.lease_s is not None
+
     def with_owner_known(self) -> ViewSpec:
         """Note which process the owner is, if that is not known yet."""
         if self.owner_pid is None or self.owner_started is not None:

@@ -83,7 +83,8 @@ async def test_wants_are_served_in_their_order(house: House, server: Server, mem
     async with house.open(server.url, index_keys=KEYS) as store:
         accessor = await store.find(member.path)
         starts = [2_000_000, 500_000, 1_500_000]
-        await bring([part(accessor, start, start + 1000) for start in starts], Allowance())
+        for _ in starts:  # requests that are on their way together arrive in any order, so it may begin one at a time
+            await bring([part(accessor, start, start + 1000) for start in starts], Allowance(1))
         first = [int(one.headers["range"].removeprefix("bytes=").partition("-")[0]) for one in server.asked("/nar/*")]
         assert len(first) == 3
         assert sorted(range(3), key=first.__getitem__) == [1, 2, 0]

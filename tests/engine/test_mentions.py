@@ -16,9 +16,10 @@ from narfs.engine.ahead.modules import Modules
 from narfs.engine.ahead.sight import Place, Sight
 from narfs.errors import Unavailable
 from narfs.formats.listing import Kind
+from narfs.formats.seal import index_name
 from narfs.formats.signature import PublicKeys, SecretKey
 from tests.support.elf import elf_file
-from tests.support.faults import Fault
+from tests.support.faults import Fault, Stall
 from tests.support.sealing import add_sealed
 from tests.support.trees import File, Symlink, Tree
 
@@ -340,6 +341,40 @@ async def test_what_cannot_be_had_stops_nothing_else(house: House, server: Serve
         await watched.comes(top, b"libb.so")
         server.behave()
         await watched.read(other, b"liba.so")
+
+
+async def test_a_path_whose_index_does_not_come_stops_nothing_else(
+    house: House, server: Server, watching: Watching
+) -> None:
+    stalling = add_sealed(house.lake, "stalling", {b"start": program()}, KEY)
+    top = add_sealed(house.lake, "top", {b"start": program(needed=[b"liba.so"]), b"liba.so": program()}, KEY)
+    async with watching(stalling, top) as watched:
+        await watched.place(top, b"start")
+        server.on(f"/{index_name(stalling.path)}", Fault(stall=Stall()))
+        for node in range(4):
+            watched.mentions.awaits(stalling.path, node)
+        await watched.waits(top, b"start")
+        with trio.fail_after(2):
+            await watched.comes(top, b"liba.so")
+
+
+async def test_what_is_passed_over_when_too_much_is_read_is_followed_the_next_time(
+    house: House, server: Server, watching: Watching
+) -> None:
+    stalling = add_sealed(house.lake, "stalling", {b"start": program()}, KEY)
+    top = add_sealed(house.lake, "top", {b"start": program(needed=[b"liba.so"]), b"liba.so": program()}, KEY)
+    async with watching(stalling, top) as watched:
+        await watched.place(top, b"start")
+        server.on(f"/{index_name(stalling.path)}", Fault(stall=(stall := Stall())))
+        for node in range(100):
+            watched.mentions.awaits(stalling.path, node)
+        await watched.waits(top, b"start")
+        stall.released.set()
+        while watched.mentions._waiting:  # noqa: ASYNC110 - nobody is told
+            await trio.sleep(0.01)
+        assert not await watched.here(top, b"liba.so")
+        await watched.waits(top, b"start")
+        await watched.comes(top, b"liba.so")
 
 
 class Turns:

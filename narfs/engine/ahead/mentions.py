@@ -8,6 +8,7 @@ gets his bytes first. Some follow already while the file is only waited for, a r
 from __future__ import annotations
 
 import logging
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVarTuple
 
@@ -31,7 +32,8 @@ Ts = TypeVarTuple("Ts")
 _log = logging.getLogger(__name__)
 
 _WAITING_MAX: Final = 64
-"""Beginnings of files that wait to be looked at, 128 KiB each at most. What else comes meanwhile is passed over."""
+"""Files that are being looked at, their beginnings 128 KiB each at most. What else comes meanwhile is passed over until
+it is read again. Each has a task of its own: an index may be long in coming, and others do not wait for it."""
 
 _FILES_AFTER_A_FETCH: Final = 64
 """Files that are followed after each fetch. A program that finds everything here goes on without us."""
@@ -63,13 +65,17 @@ class Mentions:
         self._known: set[tuple[StorePath, int]] = set()
         self._awaited: set[tuple[StorePath, int]] = set()
         """Files that were waited for once, on the lake or on the disk."""
-        self._ask, self._asked = trio.open_memory_channel[_Seen](_WAITING_MAX)
+        self._waiting = 0
+        self._parsing = trio.Lock()
+        """Held for what takes time without waiting, so that nobody else waits for many of them in a row."""
+        self._ask, self._asked = trio.open_memory_channel[_Seen](math.inf)
 
     def awaits(self, path: StorePath, node: int) -> None:
         """Note that somebody waits for the beginning of a file. Not a checkpoint: 1 µs."""
-        if (path, node) not in self._awaited and len(self._awaited) < _KNOWN_MAX:
+        if (path, node) in self._awaited or len(self._awaited) >= _KNOWN_MAX:
+            return
+        if self._tell(_Seen(path, node, None)):
             self._awaited.add((path, node))
-            self._tell(_Seen(path, node, None))
 
     def saw(self, path: StorePath, node: int, beginning: bytes) -> None:
         """Note the beginning of a file that somebody reads. Not a checkpoint: 1 µs, then less."""
@@ -78,15 +84,17 @@ class Mentions:
             self._left = _FILES_AFTER_A_FETCH
         if not self._left or (path, node) in self._known or len(self._known) >= _KNOWN_MAX:
             return
-        self._left -= 1
-        self._known.add((path, node))
-        self._tell(_Seen(path, node, beginning))
+        if self._tell(_Seen(path, node, beginning)):
+            self._left -= 1
+            self._known.add((path, node))
 
-    def _tell(self, seen: _Seen) -> None:
-        try:
-            self._ask.send_nowait(seen)
-        except trio.WouldBlock:
+    def _tell(self, seen: _Seen) -> bool:
+        if self._waiting >= _WAITING_MAX:
             _log.debug("%s: node %d: too much is read at once to be followed", seen.path.base_name, seen.node)
+            return False
+        self._waiting += 1
+        self._ask.send_nowait(seen)
+        return True
 
     async def run(self) -> None:
         """Follow what is seen; ends by cancellation."""
@@ -98,10 +106,16 @@ class Mentions:
             libraries = Libraries(self._sight, self._allowance, start)
             modules = Modules(libraries, self._allowance, start)
             async for seen in self._asked:
-                if self._allowance.left != 0:
-                    await quietly(partial(self._look, seen, libraries, modules))
+                start(self._look, seen, libraries, modules)
 
     async def _look(self, seen: _Seen, libraries: Libraries, modules: Modules) -> None:
+        try:
+            if self._allowance.left != 0:
+                await self._look_into(seen, libraries, modules)
+        finally:
+            self._waiting -= 1
+
+    async def _look_into(self, seen: _Seen, libraries: Libraries, modules: Modules) -> None:
         member = await self._sight.member(seen.path.base_name.encode())
         if member is None:
             return
@@ -120,7 +134,8 @@ class Mentions:
                 if (found := await self._sight.file(path)) is not None and found.described.executable:
                     libraries.bring_soon(found)
         if _is_python(file, words) and file.described.size <= SOURCE_BYTES:
-            await modules.follow(file, beginning)
+            async with self._parsing:
+                await modules.follow(file, beginning)
 
 
 def _expect(file: Place, libraries: Libraries, modules: Modules) -> None:

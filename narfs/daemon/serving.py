@@ -24,7 +24,7 @@ from narfs.daemon.control import socket_path
 from narfs.daemon.control_server import Operation, listening
 from narfs.daemon.directories import socket_directory
 from narfs.daemon.erofs.alone import serve_alone
-from narfs.daemon.erofs.frontend import choose
+from narfs.daemon.erofs.frontend import choose, foresees
 from narfs.daemon.erofs.homes import make_home
 from narfs.daemon.erofs.images import open_images
 from narfs.daemon.known_paths import ClosedSet, OpenSet
@@ -48,11 +48,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
 
     from narfs.daemon.config import Config
-    from narfs.daemon.erofs.frontend import Members
     from narfs.daemon.erofs.images import Images
     from narfs.daemon.readiness import Announcer
     from narfs.daemon.selection import Selection
     from narfs.daemon.session import Household, Session
+    from narfs.engine.accessor import NarAccessor
+    from narfs.engine.means import Described
+    from narfs.formats.store_path import StorePath
     from narfs.mount.statistics import MountStatistics
 
 log = logging.getLogger(__name__)
@@ -137,9 +139,8 @@ async def serve(task: Task, announcer: Announcer) -> None:
             # A store that is for another directory is refused now, not at the first lookup; a dead one must not delay.
             with trio.move_on_after(task.config.root_lookup_deadline_s):
                 await session.introduce()
-            members = await session.members(task.selection, unseal=True) if task.selection.closed else None
-            accessors = None if members is None else await session.accessors(members)
-            images = await opened.enter_async_context(_images(task, session.household, accessors))
+            images = await opened.enter_async_context(_images(task, session.household))
+            members, accessors = await _members(task, session, images)
             view = View(closed=False)
             if accessors is not None:
                 view = View.of(accessors, inodes=None if images is None else Inodes())
@@ -217,8 +218,8 @@ def _warnings(session: Session) -> list[str]:
 
 
 @asynccontextmanager
-async def _images(task: Task, household: Household, members: Members | None) -> AsyncIterator[Images | None]:
-    """Open the place of images if EROFS was asked for; UsageError says why it cannot be."""
+async def _images(task: Task, household: Household) -> AsyncIterator[Images | None]:
+    """Open the place of images if EROFS was asked for; UsageError if an option keeps it away."""
     if task.config.frontend is not Frontend.EROFS:
         yield None
         return
@@ -227,10 +228,23 @@ async def _images(task: Task, household: Household, members: Members | None) -> 
     home = make_home(task.runtime)
     try:
         async with open_images(household, task.images, home) as images:
-            await choose(task.config, members, images)
+            await images.trouble()  # until that is known nothing is made ahead
             yield images
     finally:
         home.rmdir()
+
+
+async def _members(
+    task: Task, session: Session, images: Images | None
+) -> tuple[list[Described] | None, list[tuple[StorePath, NarAccessor]] | None]:
+    """Give the members of a closed View and their NARs, with all that an image needs known; nothing of an open one."""
+    members = accessors = None
+    if task.selection.closed:
+        members = await session.members(task.selection, unseal=True, on_tree=foresees(task.config, images))
+        accessors = await session.accessors(members)
+    if images is not None:
+        await choose(task.config, accessors, images)
+    return members, accessors
 
 
 async def _end_on_signal(serving: trio.CancelScope) -> None:

@@ -50,9 +50,9 @@ async def choose(config: Config, members: Members | None, images: Images) -> Cho
     return Choice(Frontend.TREE, trouble)
 
 
-def foresees(config: Config, images: Images) -> Callable[[NarAccessor], None]:
+def foresees(config: Config, images: Images | None) -> Callable[[NarAccessor], None]:
     """Give who is to be told of the trees of a closed View as they come: nobody, if it gets no image."""
-    if config.frontend is Frontend.TREE or config.verify is Verify.PROGRESSIVE:
+    if images is None or config.frontend is Frontend.TREE or config.verify is Verify.PROGRESSIVE:
         return lambda _: None
     return images.foresee
 

@@ -63,7 +63,7 @@ def in_full(pytestconfig: pytest.Config) -> bool:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A directory that every user may enter; what is above tmp_path is for its owner alone."""
+    """A directory that every user may enter, with a short path; what is above tmp_path is for its owner alone."""
     with tempfile.TemporaryDirectory(prefix="narfs-") as made:
         Path(made).chmod(0o755)
         yield Path(made)

@@ -257,10 +257,10 @@ async def test_a_place_that_cannot_be_used_is_named(tmp_path: Path, place: str) 
 
 @pytest.mark.mount
 @needs_fuse
-async def test_a_place_in_a_view_of_ours_is_refused_and_stops_nothing(tmp_path: Path) -> None:
-    async with mounted(View.of([(path("one"), MemoryAccessor({b"file": File(b"")}))]), tmp_path / "m"):
-        with cut_off_in_time(tmp_path / "m"), pytest.raises(UsageError, match="Read-only file system"):
-            await serving_nix(tmp_path / "m" / path("one").base_name / "s", KNOWN, shared=False).__aenter__()
+async def test_a_place_in_a_view_of_ours_is_refused_and_stops_nothing(public: Path) -> None:
+    async with mounted(View.of([(path("one"), MemoryAccessor({b"file": File(b"")}))]), public / "m"):
+        with cut_off_in_time(public / "m"), pytest.raises(UsageError, match="Read-only file system"):
+            await serving_nix(public / "m" / path("one").base_name / "s", KNOWN, shared=False).__aenter__()
 
 
 async def test_sockets_whose_names_differ_behind_the_last_dot_are_made_at_once(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from narfs.errors import CacheUnusable, Corrupt, FormatError, NarfsError, Unavai
 from narfs.formats.growing import PENDING, Pending
 from narfs.formats.listing import Kind
 from narfs.formats.nar import Root
+from narfs.offsets import NarOffset, NarSpan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
     from narfs.formats.index import NarIndex
     from narfs.formats.listing import NarListing, Node
     from narfs.formats.narinfo import NarInfo
-    from narfs.offsets import NarOffset, NarSpan
 
 _log = logging.getLogger(__name__)
 
@@ -193,6 +193,10 @@ class NarAccessor:
         if not await self.unseal() or self._contents is None or not await self._contents.ready_for(span):
             return None
         return self._contents
+
+    def is_here(self, start: NarOffset, length: int) -> bool:
+        """Whether the cache has these bytes, as far as is known without a look at it. Not a checkpoint."""
+        return self._contents is not None and not self._contents.lacks(NarSpan(start, NarOffset(start + length)))
 
     async def lacks(self, span: NarSpan) -> bool:
         """Say whether something of a span is not in the cache, but can be had by itself; what keeps the index away."""

@@ -64,6 +64,9 @@ class Accessor(Protocol):
     def read_nowait(self, start: NarOffset, length: int, /) -> bytes | None:
         """Give bytes that need no task switch, or None: all of them or nothing."""
 
+    def is_here(self, start: NarOffset, length: int, /) -> bool:
+        """Whether these bytes need nothing but this machine's disk, as far as is known without looking."""
+
     async def read(self, start: NarOffset, length: int, /) -> bytes:
         """Give exactly ``length`` checked bytes."""
 

@@ -111,8 +111,9 @@ class Slab:
             self._scene.reads.later(self._note, runs)
         answer = bytearray(max(size, 0))
         if waiting := [run for run in runs if not _take_nowait(run, answer)]:
-            if not spans[0].start:
-                self._scene.awaits(spans[0].attachment, spans[0].node)
+            first = spans[0]
+            if not first.start and not first.attachment.accessor.is_here(first.nar.start, first.nar.length):
+                self._scene.awaits(first.attachment, first.node)
             with self._scene.reads.of(spans[0].attachment).waiting(spans[0].node, spans[0].start, size):
                 await self._wait_for(spans[0], waiting, answer)
         return bytes(answer)

@@ -39,6 +39,7 @@ class MemoryAccessor:
         self.listing: NarListing | None = None
         self.root: Root | None = self._root if peeked else None
         self.inline = inline
+        self.on_disk = False
         self.broken_passes = 0
         self.trouble: Exception | None = None
         self.asked: Counter[str] = Counter()
@@ -95,6 +96,9 @@ class MemoryAccessor:
     async def children(self, directory: int) -> Sequence[int]:
         await self._pass("children")
         return self._listing.children(directory)
+
+    def is_here(self, start: NarOffset, length: int) -> bool:
+        return self.on_disk and start + length <= self.nar_size
 
     def read_nowait(self, start: NarOffset, length: int) -> bytes | None:
         return self.nar[start : start + length] if self.inline else None

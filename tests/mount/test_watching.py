@@ -43,9 +43,12 @@ async def test_a_watcher_hears_of_each_file_that_is_read_from_its_beginning(moun
     accessor = MemoryAccessor(tree, inline=False)
     place = tmp_path / "mnt"
     watcher = Watcher()
-    async with mounting(View.of([(path("a"), accessor)]), place, watcher=watcher):
+    kept = MemoryAccessor({b"kept": File(TEXT)}, inline=False)
+    kept.on_disk = True
+    async with mounting(View.of([(path("a"), accessor), (path("b"), kept)]), place, watcher=watcher):
 
         def read() -> None:
+            assert (place / path("b").base_name / "kept").read_bytes() == TEXT
             folder = place / path("a").base_name
             with (folder / "other").open("rb", buffering=0) as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
@@ -56,7 +59,9 @@ async def test_a_watcher_hears_of_each_file_that_is_read_from_its_beginning(moun
         await sys_(read)
     listing = accessor.listing
     assert listing is not None
-    assert {(path, node) for path, node, _ in watcher.heard} == {(path("a"), listing.find(b"large"))}
+    assert kept.listing is not None
+    heard = {(path, node) for path, node, _ in watcher.heard}
+    assert heard == {(path("a"), listing.find(b"large")), (path("b"), kept.listing.find(b"kept"))}
     assert set(watcher.awaited) == {(path("a"), listing.find(b"large"))}
     for _, _, beginning in watcher.heard:
         assert beginning

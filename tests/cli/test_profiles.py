@@ -218,7 +218,8 @@ def test_the_next_build_and_a_view_that_comes_back_are_taught(far: Far) -> None:
         requests = far.wait_until_brought(before)
         place = json.loads(program.output("view", "list", "--json"))[0]["directory"]
         read_some(program.at(Path(place), app))
-        assert far.asked()[0] - requests < len(READ) / 2  # with EROFS the kernel reads on behind a file, or not
+        # With EROFS the kernel reads on behind a file, or not: on a busy machine behind every second.
+        assert far.asked()[0] - requests < len(READ)
         program.output("view", "remove", "two")
     reads = json.loads(program.output("profile", "show", "hello.drv", "--json"))["reads"]
     assert {read["file"] for read in reads if not read["unseen"]} >= {f"share/{each:02}" for each in READ}

@@ -40,7 +40,7 @@ def test_no_more_descriptors(world: World, most: int, in_full: bool) -> None:
         assert [flaw for flaw in daemon.verify() if "differ" in flaw["why"]] == []
 
 
-@pytest.mark.parametrize("spare", [15, pytest.param(2, marks=ONLY_IN_FULL), pytest.param(80, marks=ONLY_IN_FULL)])
+@pytest.mark.parametrize("spare", [80, pytest.param(2, marks=ONLY_IN_FULL), pytest.param(15, marks=ONLY_IN_FULL)])
 def test_no_more_memory(world: World, spare: int, in_full: bool) -> None:
     with world.mounted() as daemon:
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
@@ -51,7 +51,8 @@ def test_no_more_memory(world: World, spare: int, in_full: bool) -> None:
         if ended is None:
             ended = daemon.end()
     print("memory", spare, len(failed), ended)  # noqa: T201 - for docs/reliability.md
-    assert ended in (0, 1)
+    if spare == 80:  # what it does with less is up to whoever asks for memory at that moment; what it leaves is not
+        assert (failed, ended) == ([], 0)
     with world.mounted() as daemon:
         daemon.compare()
         assert [flaw for flaw in daemon.verify() if "differ" in flaw["why"]] == []

@@ -343,11 +343,18 @@ async def test_what_cannot_be_had_stops_nothing_else(house: House, server: Serve
         await watched.read(other, b"liba.so")
 
 
+def stalling_and_top(house: House) -> tuple[Member, Member]:
+    """Add a path whose index is to stall, and one with a program that needs a library beside it."""
+    return (
+        add_sealed(house.lake, "stalling", {b"start": program()}, KEY),
+        add_sealed(house.lake, "top", {b"start": program(needed=[b"liba.so"]), b"liba.so": program()}, KEY),
+    )
+
+
 async def test_a_path_whose_index_does_not_come_stops_nothing_else(
     house: House, server: Server, watching: Watching
 ) -> None:
-    stalling = add_sealed(house.lake, "stalling", {b"start": program()}, KEY)
-    top = add_sealed(house.lake, "top", {b"start": program(needed=[b"liba.so"]), b"liba.so": program()}, KEY)
+    stalling, top = stalling_and_top(house)
     async with watching(stalling, top) as watched:
         await watched.place(top, b"start")
         server.on(f"/{index_name(stalling.path)}", Fault(stall=Stall()))
@@ -361,8 +368,7 @@ async def test_a_path_whose_index_does_not_come_stops_nothing_else(
 async def test_what_is_passed_over_when_too_much_is_read_is_followed_the_next_time(
     house: House, server: Server, watching: Watching
 ) -> None:
-    stalling = add_sealed(house.lake, "stalling", {b"start": program()}, KEY)
-    top = add_sealed(house.lake, "top", {b"start": program(needed=[b"liba.so"]), b"liba.so": program()}, KEY)
+    stalling, top = stalling_and_top(house)
     async with watching(stalling, top) as watched:
         await watched.place(top, b"start")
         server.on(f"/{index_name(stalling.path)}", Fault(stall=(stall := Stall())))

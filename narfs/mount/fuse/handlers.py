@@ -187,7 +187,7 @@ class Handlers(pyfuse3.Operations):
             raise FUSEError(file.failed_errno)
         scene = self.stage.of(file.reads.attachment)
         start = in_nar(file.contents, FileOffset(off))
-        if not off and not file.accessor.is_here(start, size):  # 30 µs a file that only the disk is waited for
+        if not off and not file.accessor.is_here(start, size):  # the disk alone says nothing of what comes
             scene.awaits(file.reads.attachment, file.node)
         try:
             with file.reads.waiting(file.node, off, size):

@@ -17,7 +17,7 @@ from narfs.cache.audit import Audit, Cursor
 from narfs.cache.budget import INDEX
 from narfs.cache.cached_nar import CachedNar
 from narfs.cache.catalog import Catalog
-from narfs.cache.disk import offers_nowait, remove_files, remove_tree
+from narfs.cache.disk import offers_nowait, remove_files, remove_tree, try_write
 from narfs.cache.draft import Draft
 from narfs.cache.eviction import Evictor
 from narfs.cache.health import Health
@@ -377,7 +377,7 @@ class ChunkCache:
             live.retire()
 
     async def _keep_house(self) -> None:
-        """Every few seconds: write the catalog, remove what is doomed, keep the floor free."""
+        """Every few seconds: write the catalog, remove what is doomed, keep the floor free, try a disk that failed."""
         with self._housekeeping:
             while True:
                 await trio.sleep(_HOUSEKEEPING_EVERY_S)
@@ -390,8 +390,20 @@ class ChunkCache:
                     await self._record_all()
                     await self.catalog.flush()
                     await self._evictor.keep_floor()
+                    await self._try_disk()
                 except (CacheUnusable, OSError, MemoryError, RuntimeError) as error:  # the last: no thread to be had
                     _log.debug("housekeeping: %s", error)
+
+    async def _try_disk(self) -> None:
+        """Find out whether a disk that failed takes writes again: where all is in memory nobody else writes."""
+        health = self._means.health
+        if not health.in_trouble:
+            return
+        try:
+            await trio.to_thread.run_sync(try_write, self._means.places.scratch / "trial")
+        except OSError as error:
+            raise health.failed(error) from error
+        health.worked()
 
     async def _record_all(self) -> None:
         """Tell a new catalog what is on disk: the budget knows of nothing else, and nothing else is evicted."""

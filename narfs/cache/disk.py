@@ -19,6 +19,8 @@ OURS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _IOV_MAX: Final = 1024
 """Buffers that Linux takes at once."""
 
+_TRIAL_BYTES: Final = 256 * 1024
+
 _FALLOC_FL_KEEP_SIZE: Final = 1
 _FALLOC_FL_PUNCH_HOLE: Final = 2
 _fallocate: Final = ctypes.CDLL(None, use_errno=True).fallocate
@@ -104,6 +106,16 @@ def offers_nowait(directory: Path) -> bool:
         return True
     finally:
         path.unlink()
+
+
+def try_write(path: Path) -> None:
+    """Write a file of a chunk's size to the device and remove it; OSError."""
+    try:
+        file = Descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        file.write(0, bytes(_TRIAL_BYTES))
+        os.fsync(file.fd)
+    finally:
+        remove_files([path])
 
 
 def replace_file(path: Path, data: bytes | bytearray | memoryview, unfinished: Path, *, durable: bool) -> None:

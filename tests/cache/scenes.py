@@ -75,8 +75,8 @@ async def full_disk(disk: Path, log: Log) -> None:
             assert await growing.read(START, CHUNK) == other.chunk(0)
             (disk / "filler").unlink()
             await trio.sleep(10)
+            assert not cache.statistics().unusable, "nobody has written since, and the disk is well"
             await growing.write(1, other.chunk(1))
-        assert not cache.statistics().unusable
         assert await growing.read(START, 2 * CHUNK) == other.data[: 2 * CHUNK]
     assert len(log.lines) <= 1, log.lines
 

@@ -100,15 +100,17 @@ def test_a_lake_that_is_gone_costs_one_wait_and_nothing_that_was_read(town: Town
     assert len(warned) == len(set(warned)) <= 3, warned
 
 
-def test_a_closed_view_that_was_read_is_mounted_and_works_without_any_lake(town: Town) -> None:
+@pytest.mark.parametrize("frontend", ["tree", "erofs"])
+def test_a_closed_view_that_was_read_is_mounted_and_works_without_any_lake(town: Town, frontend: str) -> None:
     house = town.house
     paths = [word for member in town.read for word in ("--path", member.path.path)]
-    with house.mounted(*town.keys, *paths, settings=SETTINGS) as place:
+    arguments = [*town.keys, "--frontend", frontend, *paths]
+    with house.mounted(*arguments, settings=SETTINGS) as place:
         for member in town.read:
             assert read_from_disk(place / member.path.base_name) == member.tree
     house.lake.begin(Order(Kind.REFUSE))
     begun = time.monotonic()
-    with house.mounted(*town.keys, *paths, settings=SETTINGS) as place:
+    with house.mounted(*arguments, settings=SETTINGS) as place:
         assert time.monotonic() - begun < 10
         for member in town.read:
             assert read_from_disk(place / member.path.base_name) == member.tree

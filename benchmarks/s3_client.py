@@ -87,6 +87,6 @@ async def _obstore(server: S3Server) -> AsyncIterator[Transport]:
 async def _httpx(server: S3Server) -> AsyncIterator[Transport]:
     settings = LakeSettings()
     async with make_client(settings, tls=False, environ={}) as client:
-        client.through.auth = Signature()
+        client.through.client.auth = Signature()
         all_through_httpx = LakeClient(client.direct, lambda: client.through, frozenset({"http"}))
         yield HttpTransport(all_through_httpx, StoreUrl.parse(f"{server.endpoint}/lake"), settings)

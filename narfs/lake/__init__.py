@@ -14,6 +14,7 @@ s3_address         which bucket, at which server; pure
 s3_identity        whose requests: the chain of AWS credentials
 s3_answer          what obstore's failures mean; pure
 client             LakeClient: whom to ask directly and whom through httpx; certificates, netrc, proxies
+through            Through: asking through httpx; the only module with it, loaded when it is needed
 direct             DirectClient: what is only read, over links and h11
 link               Link: one connection, TCP or TLS
 response           an answer whose body is still to be read

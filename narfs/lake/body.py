@@ -17,14 +17,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import httpx
 import trio
 
 from narfs.errors import Corrupt, NotFound, Unavailable
 from narfs.lake.answer import ObjectVersion, place_body
 from narfs.lake.pace import SLOWEST_BYTES_PER_S, Pace
 from narfs.lake.pieces import Pieces
-from narfs.lake.response import FOREIGN
+from narfs.lake.response import FOREIGN, BrokenError, StalledError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -79,7 +78,7 @@ class ResumableBody:
                     await self._end_answer()
                     continue
                 if not self._pace.keeps_up(trio.current_time() - begun, len(chunk)):
-                    raise httpx.ReadTimeout(f"less than {SLOWEST_BYTES_PER_S} bytes a second came")
+                    raise StalledError(f"less than {SLOWEST_BYTES_PER_S} bytes a second came")
             except FOREIGN as error:
                 await self._recover(error)
                 continue
@@ -158,7 +157,7 @@ class ResumableBody:
         if self._end is None or (self._may_end_before and not size_is_known):
             self._end = self._position
         elif self._position < self._end:
-            raise httpx.RemoteProtocolError("the body ended before its last byte")
+            raise BrokenError("the body ended before its last byte")
 
     async def _recover(self, error: Exception) -> None:
         await self.aclose()

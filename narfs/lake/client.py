@@ -16,27 +16,24 @@ from __future__ import annotations
 import netrc
 import ssl
 from base64 import b64encode
-from collections.abc import AsyncIterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import httpx
-
 from narfs import __version__
 from narfs.errors import UsageError
 from narfs.lake.direct import KEEP_ALIVE_S, DirectClient
 from narfs.lake.link import Dialler
-from narfs.lake.response import HttpxResponse
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterable, Callable, Mapping
     from types import TracebackType
 
     from narfs.lake.response import Response
     from narfs.lake.settings import LakeSettings
     from narfs.lake.store_url import StoreUrl
+    from narfs.lake.through import Through
 
 _SYSTEM_BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -48,25 +45,17 @@ _USER_AGENT = f"narfs/{__version__}"
 class LakeClient:
     """Asks over HTTP; a context manager that hangs up. ``proxied``: the schemes whose URLs may have a proxy."""
 
-    def __init__(
-        self, direct: DirectClient, make_through: Callable[[], httpx.AsyncClient], proxied: frozenset[str]
-    ) -> None:
+    def __init__(self, direct: DirectClient, make_through: Callable[[], Through], proxied: frozenset[str]) -> None:
         self.direct = direct
         self.proxied = proxied
         self._make_through = make_through
-        self._through: httpx.AsyncClient | None = None
+        self._through: Through | None = None
 
     @property
-    def through(self) -> httpx.AsyncClient:
-        """What uploads and proxies take; UsageError if a proxy variable makes no sense.
-
-        Made when it is first needed: 10 ms, most of it for what httpx imports.
-        """
+    def through(self) -> Through:
+        """What uploads and proxies take, made when first needed; UsageError if a proxy variable makes no sense."""
         if self._through is None:
-            try:
-                self._through = self._make_through()
-            except (ValueError, httpx.InvalidURL, ImportError) as error:  # of a package for socks5://
-                raise UsageError(f"a proxy variable of the environment makes no sense: {error}") from error
+            self._through = self._make_through()
         return self._through
 
     async def ask(
@@ -75,10 +64,7 @@ class LakeClient:
         """Ask once and give the answer, whatever its status; FOREIGN if there is none."""
         if content is None and url.partition(":")[0] not in self.proxied:
             return await self.direct.ask(method, url, {"User-Agent": _USER_AGENT, **headers})
-        request = self.through.build_request(method, url, headers=headers, content=content)
-        if isinstance(content, AsyncIterable):
-            request.stream = _Upload(content)
-        return HttpxResponse(await self.through.send(request, stream=True))
+        return await self.through.ask(method, url, headers=headers, content=content)
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,33 +77,17 @@ class LakeClient:
             await self._through.aclose()
 
 
-class _Upload(httpx.AsyncByteStream):
-    """Chunks as a body. httpx's own would leave a generator to the garbage collector when the connection breaks."""
-
-    def __init__(self, chunks: AsyncIterable[bytes]) -> None:
-        self._chunks = chunks
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return aiter(self._chunks)
-
-
 def make_client(settings: LakeSettings, *, tls: bool, environ: Mapping[str, str]) -> LakeClient:
     """Make the client; the caller closes it. Certificates (20 ms) are loaded only for ``tls``: some lake is https."""
-    # The transports bound what is in flight, so nothing ever waits for a connection.
     kept = settings.short_requests + settings.long_bodies
     context = _tls_context(settings, environ) if tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     proxies = getproxies()
     proxied = frozenset(scheme for scheme in ("http", "https") if proxies.get(scheme) or proxies.get("all"))
 
-    def make_through() -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            verify=context,
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=kept, keepalive_expiry=KEEP_ALIVE_S),
-            timeout=httpx.Timeout(settings.stall_deadline_s, connect=settings.connect_deadline_s),
-            headers={"User-Agent": _USER_AGENT},
-            follow_redirects=False,
-            trust_env=True,
-        )
+    def make_through() -> Through:
+        from narfs.lake.through import Through  # noqa: PLC0415 - 65 ms for httpx: who only reads does not need it
+
+        return Through.open(settings, context, {"User-Agent": _USER_AGENT}, keep_alive_s=KEEP_ALIVE_S)
 
     client = LakeClient(DirectClient(Dialler(settings, context).dial, max_kept=kept), make_through, proxied)
     if proxied:
@@ -155,7 +125,9 @@ def certificate_bundle(settings: LakeSettings, environ: Mapping[str, str]) -> st
 def _tls_context(settings: LakeSettings, environ: Mapping[str, str]) -> ssl.SSLContext:
     bundle = certificate_bundle(settings, environ)
     if bundle is None:
-        return httpx.create_ssl_context()
+        from narfs.lake.through import bundled_authorities  # noqa: PLC0415 - as above
+
+        return bundled_authorities()
     try:
         return ssl.create_default_context(cafile=bundle)
     except OSError as error:

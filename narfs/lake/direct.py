@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import h11
-import httpx
 import trio
 
 from narfs.lake.link import RECEIVE_BYTES, Origin
-from narfs.lake.response import Response
+from narfs.lake.response import BrokenError, ImpossibleError, Response
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -52,7 +51,7 @@ class DirectClient:
     async def ask(self, method: str, url: str, headers: Mapping[str, str]) -> Response:
         """Ask, without a body, and give the answer, its body unread."""
         if _PLAIN_URL.fullmatch(url) is None:
-            url = str(httpx.URL(url))  # a redirect may hold anything: this escapes, and refuses control characters
+            url = _escaped(url)
         split = urlsplit(url)
         origin = Origin(split.hostname or "", split.port or _DEFAULT_PORTS[split.scheme], split.scheme == "https")
         target = (split.path or "/") + (f"?{split.query}" if split.query else "")
@@ -85,10 +84,10 @@ class DirectClient:
                 if event is h11.NEED_DATA:
                     data = await link.receive(_HEAD_RECEIVE_BYTES)
                     if not data:
-                        raise httpx.RemoteProtocolError("the server hung up without an answer")
+                        raise BrokenError("the server hung up without an answer")
                     left -= len(data)
                     if left < 0:
-                        raise httpx.RemoteProtocolError(f"no answer in the first {_MAX_HEAD_BYTES} bytes")
+                        raise BrokenError(f"no answer in the first {_MAX_HEAD_BYTES} bytes")
                     framing.receive_data(data)
         return _DirectResponse(event, framing, link, self._keep, bodiless=question.method == b"HEAD")
 
@@ -143,7 +142,7 @@ class _DirectResponse(Response):
         chunk, self._begun = self._begun[: self._left], self._begun[self._left :]
         chunk = chunk or await self._link.receive(min(self._left, RECEIVE_BYTES))
         if not chunk:
-            raise httpx.RemoteProtocolError("the connection ended before the body")
+            raise BrokenError("the connection ended before the body")
         self._left -= len(chunk)
         return chunk
 
@@ -172,6 +171,13 @@ class _DirectResponse(Response):
         return None
 
 
+def _escaped(url: str) -> str:
+    """Escape what a redirect may hold, which may be anything; ImpossibleError on control characters."""
+    from narfs.lake.through import escaped  # noqa: PLC0415 - 65 ms for httpx, which is not needed by any plain URL
+
+    return escaped(url)
+
+
 def _body_bytes(status: int, headers: Mapping[str, str], *, bodiless: bool) -> int | None:
     """Say how long the body is; None if h11 has to find its end."""
     if bodiless or status in (204, 304):
@@ -183,10 +189,10 @@ def _body_bytes(status: int, headers: Mapping[str, str], *, bodiless: bool) -> i
 
 @contextmanager
 def _speaking() -> Iterator[None]:
-    """Say what h11 raises in httpx's words."""
+    """Say what h11 raises in our words."""
     try:
         yield
     except h11.LocalProtocolError as error:
-        raise httpx.LocalProtocolError(str(error)) from error
+        raise ImpossibleError(str(error)) from error
     except h11.RemoteProtocolError as error:
-        raise httpx.RemoteProtocolError(str(error)) from error
+        raise BrokenError(str(error)) from error

@@ -15,13 +15,12 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urljoin
 
-import httpx
 import trio
 
 from narfs.errors import NarfsError, NotFound, TooSlow, Unavailable
 from narfs.lake.answer import MAX_ERROR_BODY_BYTES, means_absent
 from narfs.lake.client import credentials
-from narfs.lake.response import FOREIGN, BadStatusError
+from narfs.lake.response import FOREIGN, BadStatusError, ImpossibleError, StalledError
 from narfs.lake.retry import Failure, pause_before_retry
 from narfs.lake.transport import TransportCounters
 
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
-_FINAL = (httpx.InvalidURL, httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.StreamError)
 _MAX_REDIRECTS = 5
 _USABLE = frozenset({200, 201, 202, 204, 206})
 _RANGE_UNSATISFIED = 416
@@ -155,7 +153,7 @@ class Exchange:
 
 def translated(error: Exception, url: str) -> NarfsError:
     """Say what one of FOREIGN means. The one table of the HTTP lake."""
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, StalledError):
         return TooSlow(f"{url}: {_reason(error)}")
     if isinstance(error, BadStatusError) and error.status in (401, 403, 407):
         return Unavailable(
@@ -167,16 +165,12 @@ def translated(error: Exception, url: str) -> NarfsError:
 def _failure(error: Exception) -> Failure:
     if isinstance(error, BadStatusError):
         return Failure(status=error.status, retry_after=error.retry_after)
-    if isinstance(error, httpx.TimeoutException):
+    if isinstance(error, StalledError):
         return Failure(stalled=True)
-    return Failure(final=isinstance(error, _FINAL) or _certificate_error(error) is not None)
+    return Failure(final=isinstance(error, ImpossibleError) or _certificate_error(error) is not None)
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, httpx.ConnectTimeout):
-        return "no connection within the deadline"
-    if isinstance(error, httpx.TimeoutException):
-        return f"{error}" or "nothing came within the deadline"
     if certificate := _certificate_error(error):
         return f"its certificate is not trusted ({certificate.verify_message}): see ssl-cert-file"
     return f"{error}" or type(error).__name__

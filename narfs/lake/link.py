@@ -13,8 +13,9 @@ from functools import partial
 from select import POLLIN, poll
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import httpx
 import trio
+
+from narfs.lake.response import StalledError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,7 +40,7 @@ class Origin(NamedTuple):
 class Link:
     """One connection: a socket that does not block, used by one task at a time.
 
-    What goes wrong is an OSError or a TransportError of httpx's. ``scratch`` is shared by all links of a client: nobody
+    What goes wrong is an OSError or a StalledError. ``scratch`` is shared by all links of a client: nobody
     keeps anything in it across an await.
     """
 
@@ -88,7 +89,7 @@ class Link:
                 with trio.fail_after(self._stall_deadline_s):
                     await ready(self._socket)
             except trio.TooSlowError:
-                raise httpx.ReadTimeout("nothing came within the deadline") from None
+                raise StalledError("nothing came within the deadline") from None
 
     def _fill(self, space: memoryview) -> int:
         """Receive until the space is full or nothing is there; TLS gives a record at a time."""
@@ -125,7 +126,7 @@ class Dialler:
                     return Link(origin, plain, self._scratch, self._settings.stall_deadline_s)
                 return await self._secured(origin, plain)
         except trio.TooSlowError:
-            raise httpx.ConnectTimeout("no connection within the deadline") from None
+            raise StalledError("no connection within the deadline") from None
 
     async def _secured(self, origin: Origin, plain: socket.socket) -> Link:
         with plain:  # wrapping leaves it empty; until then it is ours to close

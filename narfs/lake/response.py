@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import httpx
 import trio
 
 if TYPE_CHECKING:
@@ -22,18 +20,28 @@ class BadStatusError(Exception):
         self.retry_after = retry_after
 
 
+class BrokenError(Exception):
+    """The other side hung up in the middle, or said what makes no sense: the next time it may not."""
+
+
+class StalledError(Exception):
+    """Nothing came within a deadline."""
+
+
+class ImpossibleError(Exception):
+    """It cannot be asked like this, however often."""
+
+
 FOREIGN = (
     BadStatusError,
-    httpx.HTTPError,
-    httpx.InvalidURL,
-    httpx.StreamError,
-    OSError,  # with ssl.SSLError; httpx wraps those it knows of
+    BrokenError,
+    StalledError,
+    ImpossibleError,
+    OSError,  # with ssl.SSLError
     trio.BrokenResourceError,
     trio.ClosedResourceError,
 )
-"""Everything an attempt fails with when a network or a server misbehaves; httpx's words are used where they fit."""
-
-_CLOSE_DEADLINE_S = 1.0
+"""Everything an attempt fails with when a network or a server misbehaves."""
 
 
 class Response(ABC):
@@ -58,29 +66,3 @@ class Response(ABC):
             chunks.append(chunk)
             size += len(chunk)
         return b"".join(chunks)
-
-
-class HttpxResponse(Response):
-    """What httpx answered."""
-
-    def __init__(self, response: httpx.Response) -> None:
-        super().__init__(response.status_code, response.headers)
-        self._response = response
-        self._body = response.aiter_raw()
-
-    async def next_chunk(self) -> bytes | None:
-        """Give the next bytes of the body."""
-        return await anext(self._body, None)
-
-    async def aclose(self) -> None:
-        """Let go."""
-        if self._response.is_closed:
-            return
-        # aclose() would finish only the outermost of httpx's nested generators and leave five to the garbage collector.
-        # A read that is cancelled at once unwinds them all, and httpcore closes the connection on the way out.
-        with trio.CancelScope(shield=True) as scope, suppress(*FOREIGN):
-            scope.cancel()
-            while await self.next_chunk() is not None:
-                pass
-        with trio.CancelScope(shield=True, relative_deadline=_CLOSE_DEADLINE_S), suppress(*FOREIGN):
-            await self._response.aclose()

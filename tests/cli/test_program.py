@@ -33,6 +33,12 @@ def test_help_names_every_command_and_loads_no_event_loop(program: Program) -> N
     assert all(f"  {name} " in out.decode() for name in COMMANDS)
 
 
+def test_what_serves_loads_nothing_for_proxies_and_progress_bars(program: Program) -> None:
+    loading = "import sys; from narfs.daemon import hosting, running, serving; "
+    code, _, said = program.run_python(loading + "sys.exit(len({'httpx', 'rich', 'obstore'} & set(sys.modules)))")
+    assert (code, said) == (0, "")
+
+
 @pytest.mark.parametrize("words", ["narfs m", "narfs mount --st", "narfs run --clo"])
 def test_completion_loads_no_event_loop(program: Program, words: str) -> None:
     completing = {"_NARFS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import httpcore
-import httpx
 import trio
 from httpcore._backends.trio import TrioStream
 from trio.testing import memory_stream_pair
@@ -21,6 +20,7 @@ from narfs.lake.client import LakeClient, make_client
 from narfs.lake.direct import DirectClient
 from narfs.lake.http import HttpTransport
 from narfs.lake.link import Link, Origin
+from narfs.lake.response import StalledError
 from narfs.lake.settings import LakeSettings
 from narfs.lake.store_url import StoreUrl
 from narfs.offsets import BlobOffset
@@ -154,7 +154,7 @@ def transport(server: FakeServer, settings: LakeSettings | None = None, url: str
 
 def client(server: FakeServer, settings: LakeSettings) -> LakeClient:
     made = make_client(settings, tls=False, environ={})
-    through: Any = made.through
+    through: Any = made.through.client
     through._transport._pool = httpcore.AsyncConnectionPool(network_backend=server, max_connections=None)
     through._mounts.clear()
     return LakeClient(
@@ -181,7 +181,7 @@ class MemoryLink(Link):
     async def receive(self, max_bytes: int) -> bytes:
         with trio.move_on_after(LakeSettings().stall_deadline_s):
             return bytes(await self._stream.receive_some(max_bytes))
-        raise httpx.ReadTimeout("nothing came within the deadline")
+        raise StalledError("nothing came within the deadline")
 
     def is_stale(self) -> bool:
         return self.stale

@@ -5,8 +5,8 @@ Blocking; raises sqlite3.Error.
 Two connections. The writer is used by one thread at a time and checkpoints (fsync, milliseconds) there. The reader
 answers point look-ups on the event loop: 10 µs for a narinfo in memory; in WAL mode it never waits for the writer.
 
-What is read of a narinfo is cast to what it has to be: of a text that is no UTF-8 any more Python makes an error, and
-a value whose type rotted would not be bytes.
+What is read of a narinfo or a lot is cast to what it has to be: of a text that is no UTF-8 any more Python makes an
+error, and a value whose type rotted would not be bytes.
 
 synchronous=NORMAL: nothing is fsynced but checkpoints, a power cut loses the last transactions and cannot tear the
 file. OFF would save those fsyncs, every 1 000 pages, and risk the file for it.
@@ -180,14 +180,17 @@ class CatalogFile:
     def lot(self, key: bytes) -> Lot | None:
         """Look one lot up."""
         row = self._reader.execute(
-            "SELECT block, blocks, slab_block, slab_blocks FROM lot WHERE key = ?", (key,)
+            "SELECT CAST(block AS INTEGER), CAST(blocks AS INTEGER), CAST(slab_block AS INTEGER),"
+            " CAST(slab_blocks AS INTEGER) FROM lot WHERE key = ?",
+            (key,),
         ).fetchone()
         return None if row is None else Lot(*row)
 
     def lots_end(self) -> tuple[int, int]:
         """Give the blocks of images and of slabs behind all lots: they are given, and written, in ascending order."""
         row = self._reader.execute(
-            "SELECT block + blocks, slab_block + slab_blocks FROM lot ORDER BY rowid DESC LIMIT 1"
+            "SELECT CAST(block + blocks AS INTEGER), CAST(slab_block + slab_blocks AS INTEGER)"
+            " FROM lot ORDER BY rowid DESC LIMIT 1"
         ).fetchone()
         return (0, 0) if row is None else row
 

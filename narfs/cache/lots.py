@@ -2,11 +2,13 @@
 
 All lots of a process come from here, so none overlaps another, whatever the disk forgets: a ready part that lies
 elsewhere than its lot says is not used. When 16 TiB are given away, of images or of slabs, it begins anew. Images that
-are mounted lose nothing by that: each has a slab of its own.
+are mounted lose nothing by that: each has a slab of its own. So it does when lots of one View overlap after all, because the
+disk rotted: a slab would have the bytes of one NAR where another's are looked for.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from narfs.errors import UsageError
@@ -16,7 +18,7 @@ from narfs.formats.erofs.ondisk import BLOCKS_END
 from narfs.formats.erofs.slab import ALIGN_BLOCKS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from narfs.cache.catalog import Catalog
 
@@ -38,14 +40,14 @@ class Lots:
         self._catalog = catalog
         self._known: dict[bytes, Lot] = {}
         block, slab_block = (0, 0) if catalog is None else catalog.lots_end()
-        self._next = max(block, FIRST_PART_BLOCK), -(-slab_block // ALIGN_BLOCKS) * ALIGN_BLOCKS
+        self._next = max(block, FIRST_PART_BLOCK), max(0, -(-slab_block // ALIGN_BLOCKS) * ALIGN_BLOCKS)
 
     def give(self, wanted: Sequence[Wanted]) -> list[Lot]:
         """Give the lots of one View; UsageError if it is larger than an image or a slab can be."""
         for again in (True, False):
-            lots = [self._give(each) for each in wanted]
-            if all(lot is not None for lot in lots):
-                return [lot for lot in lots if lot is not None]
+            lots = {each.key: lot for each in wanted if (lot := self._give(each)) is not None}
+            if all(each.key in lots for each in wanted) and not _overlap(lots.values()):
+                return [lots[each.key] for each in wanted]
             if again:
                 self._begin_anew()
         raise UsageError("these store paths are too large for one erofs mount: use --frontend tree")
@@ -54,7 +56,7 @@ class Lots:
         lot = self._known.get(wanted.key)
         if lot is None and self._catalog is not None:
             lot = self._catalog.lot(wanted.key)
-        if lot is None or (lot.blocks, lot.slab_blocks) != wanted[1:]:
+        if lot is None or (lot.blocks, lot.slab_blocks) != wanted[1:] or not _is_sound(lot):
             block, slab_block = self._next
             lot = Lot(block, wanted.blocks, slab_block, wanted.slab_blocks)
             self._next = block + wanted.blocks, slab_block + wanted.slab_blocks
@@ -71,3 +73,13 @@ class Lots:
         if self._catalog is not None:
             self._catalog.forget_lots()
             self._catalog = None  # until the next start: what it still has on disk is of before
+
+
+def _is_sound(lot: Lot) -> bool:
+    end = max(lot.block + lot.blocks, lot.slab_block + lot.slab_blocks)
+    return lot.block >= FIRST_PART_BLOCK and lot.slab_block >= 0 and end <= BLOCKS_END
+
+
+def _overlap(lots: Collection[Lot]) -> bool:
+    ranges = sorted(lot[:2] for lot in lots), sorted(lot[2:] for lot in lots)
+    return any(start + blocks > behind for each in ranges for (start, blocks), (behind, _) in pairwise(each))

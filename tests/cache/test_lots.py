@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -65,6 +67,41 @@ async def test_lots_that_were_lost_are_given_to_others(tmp_path: Path) -> None:
     await catalog.aclose()  # killed before the flush
     catalog = open_catalog(tmp_path)
     assert Lots(catalog).give([B]) == before
+    await catalog.aclose()
+
+
+@pytest.mark.parametrize(
+    "rot",
+    [
+        "UPDATE lot SET slab_block = (SELECT min(slab_block) FROM lot)",
+        "UPDATE lot SET block = (SELECT min(block) FROM lot)",
+        "UPDATE lot SET block = (SELECT min(block) FROM lot), slab_block = 0",
+        "UPDATE lot SET block = block - 1 WHERE slab_block > 0",
+        "UPDATE lot SET block = 0",
+        "UPDATE lot SET slab_block = -256",
+        "UPDATE lot SET slab_block = 1 << 40",
+        "UPDATE lot SET block = 'x'",
+        "UPDATE lot SET slab_block = x'00'",
+    ],
+)
+async def test_a_rotten_lot_is_nobodys_place(tmp_path: Path, rot: str) -> None:
+    catalog = open_catalog(tmp_path)
+    Lots(catalog).give([A, B])
+    await catalog.flush()
+    await catalog.aclose()
+    with closing(sqlite3.connect(tmp_path / "catalog.sqlite", isolation_level=None)) as other:
+        other.execute(rot)
+    catalog = open_catalog(tmp_path)
+    lots = Lots(catalog)
+    for lot in (given := lots.give([A, B, C])):
+        assert FIRST_PART_BLOCK <= lot.block <= BLOCKS_END - lot.blocks
+        assert 0 <= lot.slab_block <= BLOCKS_END - lot.slab_blocks
+    assert not overlap(given)
+    assert lots.give([C, A, B]) == [given[2], *given[:2]]
+    await catalog.flush()
+    await catalog.aclose()
+    catalog = open_catalog(tmp_path)
+    assert not overlap(Lots(catalog).give([A, B, C]))
     await catalog.aclose()
 
 

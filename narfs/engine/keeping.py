@@ -8,6 +8,7 @@ none comes free. One that nobody waits for has places of its own (``means.keepin
 from __future__ import annotations
 
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -28,14 +29,21 @@ _KEEPING_S = 10.0
 _ROOM_S = 1.0
 """How long waiters may wait for a cache that falls behind: below any deadline of theirs, and the disk catches up."""
 
+_REST_S = 5.0
+"""After what was not kept nothing is fetched ahead for so long: a pin is completed though nobody reads what it is of."""
+
 
 class Keeping:
     """Of one NAR."""
 
     def __init__(self, means: Means) -> None:
         self._means = means
-        self.works = True
-        """Whether the cache took what it was given last."""
+        self._failed_at = -math.inf
+
+    @property
+    def works(self) -> bool:
+        """Whether the cache took what it was given last, or that was a while ago."""
+        return trio.current_time() >= self._failed_at + _REST_S
 
     async def finds_room(self, turn: Turn | None) -> bool:
         """Wait until ``keep`` may be called; False if that takes too long."""
@@ -65,7 +73,7 @@ class Keeping:
         try:
             with trio.move_on_after(_KEEPING_S, shield=True):
                 await cached.write_all(found)
-            self.works = True
+            self._failed_at = -math.inf
         except CacheUnusable as error:
-            self.works = False
+            self._failed_at = trio.current_time()
             _log.debug("chunks not kept: %s", error)

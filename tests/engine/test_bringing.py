@@ -14,7 +14,7 @@ from narfs.cache.cached_nar import CachedNar
 from narfs.engine import keeping
 from narfs.engine.ahead.bringing import Allowance, Want, bring
 from narfs.engine.contents import Contents
-from narfs.errors import OverQuota
+from narfs.errors import CacheUnusable, OverQuota
 from narfs.formats.signature import PublicKeys, SecretKey
 from narfs.lake.account import Account
 from narfs.offsets import NarOffset, NarSpan
@@ -274,6 +274,26 @@ async def test_a_disk_that_hangs_under_what_is_brought_keeps_no_reader_waiting(
         assert store.means.governor.held_bytes > 2_000_000
         with trio.fail_after(3):
             assert await contents(read, b"small") == NOISE[:50_000]
+
+
+async def test_a_nar_that_a_full_cache_did_not_keep_is_brought_when_it_does(
+    house: House, server: Server, member: Member, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_cached: CachedNar, _chunks: Chunks) -> None:
+        raise CacheUnusable("no room, for a moment")
+
+    monkeypatch.setattr(keeping, "_REST_S", 0.5, raising=False)
+    async with house.open(server.url, index_keys=KEYS) as store:
+        accessor = await store.find(member.path)
+        with monkeypatch.context() as full:
+            full.setattr(CachedNar, "write_all", refuse)
+            await bring([part(accessor, 0, 1)], Allowance())
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        assert (await bring([whole(accessor)], Allowance())).chunks == 0
+        await trio.sleep(0.5)
+        await bring([whole(accessor)], Allowance())
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert await accessor.missing_bytes() == 0
 
 
 async def test_of_what_nobody_reads_only_so_much_is_remembered(house: House, server: Server) -> None:

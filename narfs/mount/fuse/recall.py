@@ -49,13 +49,13 @@ class Recall:
         try:
             await accessor.settle()
         except NarfsError as error:
+            inodes = self._opened.pop(accessor)  # who opens a file from now on reads what another pass brings
             # Also if the pass broke off: nobody has compared what was read, and the next one may bring something else.
-            inodes = self._opened[accessor]
             if isinstance(error, (Corrupt, FormatError)):
                 _log.warning("taking back the pages of %d files that are not what was promised", len(inodes))
             # In a thread: from the event loop the kernel and this process could wait for each other for ever.
             await trio.to_thread.run_sync(_invalidate, inodes)
-        finally:
+        else:
             del self._opened[accessor]
 
 

@@ -22,6 +22,20 @@ K = TypeVar("K", bound="Hashable")
 T = TypeVar("T")
 
 
+def told(error: Exception) -> NarfsError:
+    """Say what whoever waits for a piece of work is told: the nursery must outlive a bug in one, and a lack of memory.
+
+    Others have what they have, and the next may find enough.
+    """
+    if isinstance(error, NarfsError):
+        return error
+    if isinstance(error, MemoryError):
+        _log.warning("a piece of work ended: no memory left")
+        return Unavailable("no memory left")
+    _log.error("a bug ended a piece of work", exc_info=error)
+    return Unavailable(f"a bug in narfs: {error!r}")
+
+
 class Flight(Generic[T]):
     """One piece of work under way. Made by ``take_off``."""
 
@@ -46,14 +60,8 @@ class Flight(Generic[T]):
         """Do the work; nothing but cancellation leaves here."""
         try:
             self._result = await work()
-        except NarfsError as error:
-            self._error = error
-        except MemoryError:  # of this piece of work: others have what they have, and the next may find enough
-            _log.warning("a piece of work ended: no memory left")
-            self._error = Unavailable("no memory left")
-        except Exception as error:  # noqa: BLE001 - the nursery must outlive a bug in one piece of work
-            _log.exception("a bug ended a piece of work")
-            self._error = Unavailable(f"a bug in narfs: {error!r}")
+        except Exception as error:  # noqa: BLE001 - told there
+            self._error = told(error)
         except BaseException:
             self._error = Closing("the mount is going away")
             raise

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from narfs.engine.flights import told
 from narfs.engine.ranges import check
 from narfs.errors import Corrupt, NarfsError, OverQuota, again
 from narfs.formats.compression import decoder
@@ -85,8 +86,8 @@ class Restream:
                     request = await self._next_request()
         except StopAsyncIteration:
             error: NarfsError = Corrupt("the blob is shorter than when it was verified")
-        except NarfsError as caught:
-            error = caught
+        except Exception as caught:  # noqa: BLE001 - told there
+            error = told(caught)
         else:
             return None
         assert request is not None  # noqa: S101 - the stream only moves for a request

@@ -9,7 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
+import trio.testing
 
+from narfs.engine import restream
+from narfs.errors import Unavailable
 from narfs.offsets import CHUNK_BYTES, NarOffset
 from tests.engine.conftest import contents, lose, read_tree
 from tests.support.faults import Fault
@@ -17,8 +21,6 @@ from tests.support.lakes import Recipe
 from tests.support.trees import File, Tree
 
 if TYPE_CHECKING:
-    import trio
-
     from tests.engine.conftest import House
     from tests.support.server import Server
 
@@ -115,6 +117,25 @@ async def test_reading_forward_without_a_cache_costs_one_stream(house: House, se
         for start in range(0, len(member.nar) - 65_536, 65_536):
             await accessor.read(NarOffset(start), 65_536)
     assert len(server.asked("/nar/*")) == 1
+
+
+@pytest.mark.parametrize("trouble", [MemoryError(), RuntimeError("can't start new thread")])
+async def test_what_goes_wrong_in_a_stream_without_a_cache_is_its_readers_trouble_alone(
+    house: House, server: Server, monkeypatch: pytest.MonkeyPatch, trouble: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise trouble
+
+    member = house.lake.add("tree", TREE, SOLID)
+    async with house.open(server.url, cached=False) as store:
+        accessor = await store.find(member.path)
+        await accessor.children(0)
+        with monkeypatch.context() as short:
+            short.setattr(restream, "check", fail)
+            with trio.fail_after(5), pytest.raises(Unavailable):
+                await contents(accessor, b"first")
+        assert await contents(accessor, b"first") == NOISE[:HALF]
+    assert "a piece of work" in caplog.text
 
 
 async def test_a_stream_that_changed_since_it_was_verified_is_refused(

@@ -2,8 +2,8 @@
 
 All lots of a process come from here, so none overlaps another, whatever the disk forgets: a ready part that lies
 elsewhere than its lot says is not used. When 16 TiB are given away, of images or of slabs, it begins anew. Images that
-are mounted lose nothing by that: each has a slab of its own. So it does when lots of one View overlap after all, because the
-disk rotted: a slab would have the bytes of one NAR where another's are looked for.
+are mounted lose nothing by that: each has a slab of its own. It begins anew, too, when lots of one View overlap after
+all, because the disk rotted: a slab would have the bytes of one NAR where another's are looked for.
 """
 
 from __future__ import annotations

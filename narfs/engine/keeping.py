@@ -30,7 +30,7 @@ _ROOM_S = 1.0
 """How long waiters may wait for a cache that falls behind: below any deadline of theirs, and the disk catches up."""
 
 _REST_S = 5.0
-"""After what was not kept nothing is fetched ahead for so long: a pin is completed though nobody reads what it is of."""
+"""After what was not kept nothing is fetched ahead for so long. Not until a read: nobody may read what is pinned."""
 
 
 class Keeping:

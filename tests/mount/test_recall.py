@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyfuse3
-import pytest
 import trio
 import trio.testing
 
 from narfs.errors import Corrupt, Unavailable
 from narfs.mount.fuse.recall import Recall
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Passing:

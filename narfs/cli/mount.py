@@ -64,7 +64,7 @@ def mount(  # noqa: PLR0917 - click hands over by name
     from narfs.daemon import background
     from narfs.daemon.directories import log_directory, runtime_directory, state_directory
     from narfs.daemon.readiness import Announcer
-    from narfs.mount.mountpoint import place_of
+    from narfs.mount.mounted import place_of
 
     place = place_of(mountpoint)
     announcer = background.inherited_announcer(os.environ)

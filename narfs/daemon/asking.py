@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from narfs.daemon import control
 from narfs.errors import NotFound, TooSlow, Unavailable
-from narfs.mount.mountpoint import place_of
+from narfs.mount.mounted import place_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -46,7 +46,8 @@ from narfs.daemon.views.records import Records
 from narfs.daemon.views.sessions import Sessions
 from narfs.errors import NarfsError, Unavailable, UsageError
 from narfs.mount.fuse import Stage, serve_mount
-from narfs.mount.mountpoint import STAGE_SOURCE, detach, mount_at
+from narfs.mount.mounted import STAGE_SOURCE, mount_at
+from narfs.mount.mountpoint import detach
 from narfs.mount.options import MountOptions
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from narfs.daemon.overlays import overlay_at
 from narfs.daemon.views.asking import ask, facts
 from narfs.errors import NarfsError, Unavailable, UsageError
 from narfs.formats.store_path import STORE_DIR
-from narfs.mount.mountpoint import place_of
+from narfs.mount.mounted import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from narfs.daemon import control, linux
 from narfs.daemon.asking import daemon_status
 from narfs.daemon.erofs.homes import clear_homes
 from narfs.errors import NotFound, TooSlow, Unavailable, UsageError
-from narfs.mount.mountpoint import mount_at, place_of
+from narfs.mount.mounted import mount_at, place_of
 
 if TYPE_CHECKING:
     from pathlib import Path

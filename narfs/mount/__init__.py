@@ -10,6 +10,7 @@ slab      the contents of all files of a View as one file, which EROFS reads
 slabs     a file system of slabs, spoken by ourselves, so that another process can go on with it
 errnos    what a program sees of each failure
 statistics  what a session was asked
+mounted   what the kernel says is mounted
 mountpoint  the directory to mount on
 scene     a View that is shown, with its roots and waits
 names     the names of directories that are being looked into

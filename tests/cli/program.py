@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from narfs.mount.mountpoint import mounted_at
+from narfs.mount.mounted import mounted_at
 from tests.support import daemons
 from tests.support.lakes import Lake, Member, Recipe
 from tests.support.trees import File, Symlink

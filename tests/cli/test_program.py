@@ -33,9 +33,18 @@ def test_help_names_every_command_and_loads_no_event_loop(program: Program) -> N
     assert all(f"  {name} " in out.decode() for name in COMMANDS)
 
 
-def test_what_serves_loads_nothing_for_proxies_and_progress_bars(program: Program) -> None:
-    loading = "import sys; from narfs.daemon import hosting, running, serving; "
-    code, _, said = program.run_python(loading + "sys.exit(len({'httpx', 'rich', 'obstore'} & set(sys.modules)))")
+@pytest.mark.parametrize(
+    ("modules", "heavy"),
+    [
+        ("narfs.daemon.hosting, narfs.daemon.serving", {"httpx", "rich", "obstore"}),  # for proxies and progress bars
+        ("narfs.daemon.background, narfs.daemon.running, narfs.mount.mounted", {"trio"}),  # who only waits for a daemon
+        ("narfs.daemon.asking, narfs.daemon.unmounting, narfs.daemon.views.asking", {"trio"}),
+    ],
+)
+def test_nobody_loads_what_he_does_not_need(program: Program, modules: str, heavy: set[str]) -> None:
+    code, _, said = program.run_python(
+        f"import sys, {modules}\nloaded = {heavy} & set(sys.modules)\nassert not loaded, loaded"
+    )
     assert (code, said) == (0, "")
 
 

@@ -17,7 +17,8 @@ import trio
 
 from narfs.errors import UsageError
 from narfs.mount.fuse import Stage, serve_mount
-from narfs.mount.mountpoint import Mounted, mounted_at, prepare
+from narfs.mount.mounted import Mounted, mounted_at
+from narfs.mount.mountpoint import prepare
 from narfs.mount.options import MountOptions
 from narfs.mount.scene import Scene
 from narfs.mount.view import View

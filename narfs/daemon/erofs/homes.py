@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from narfs.daemon import linux
 from narfs.daemon.directories import private_directory, socket_directory
-from narfs.mount.mountpoint import lives, mount_at
+from narfs.mount.mounted import lives, mount_at
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,17 +22,8 @@ from narfs.daemon.erofs.leftovers import drop_leftovers
 from narfs.daemon.erofs.new_parts import NewParts
 from narfs.daemon.erofs.shown import Shown
 from narfs.errors import Unavailable
-from narfs.mount.mountpoint import (
-    IMAGE_NAME,
-    detach,
-    image_name,
-    lives,
-    mount_at,
-    mounted_over,
-    mountinfo,
-    place_of,
-    prepare,
-)
+from narfs.mount.mounted import IMAGE_NAME, image_name, lives, mount_at, mounted_over, mountinfo, place_of
+from narfs.mount.mountpoint import detach, prepare
 from narfs.mount.slab import Slab
 from narfs.mount.slabs import Slabs
 from narfs.mount.statistics import MountStatistics

@@ -10,7 +10,7 @@ from narfs.daemon.directories import runtime_directory
 from narfs.daemon.readiness import READY_DEADLINE_S
 from narfs.daemon.views import asking as views
 from narfs.errors import NotFound, Unavailable
-from narfs.mount.mountpoint import mount_at, place_of
+from narfs.mount.mounted import mount_at, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,8 @@ import trio
 
 from narfs.daemon import linux
 from narfs.errors import NotFound, Unavailable, UsageError
-from narfs.mount.mountpoint import find, mount_at, mountinfo, prepare, shows
+from narfs.mount.mounted import mount_at, mountinfo, shows
+from narfs.mount.mountpoint import find, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable

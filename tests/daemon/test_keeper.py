@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -19,11 +21,12 @@ from narfs.daemon.views.records import Records
 from narfs.daemon.views.spec import ViewSpec
 from narfs.errors import Unavailable, UsageError
 from narfs.mount.fuse import Stage
+from narfs.mount.scene import Scene
+from narfs.mount.view import View
 from tests.mount.kernel import needs_fuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from narfs.daemon.config import Config
     from narfs.daemon.erofs.images import Images
@@ -59,6 +62,29 @@ async def test_a_daemon_that_goes_before_its_views_are_there_keeps_them_for_the_
         await views.close()
         assert "going away" in (await views.restore())[0]
     assert (tmp_path / "one.json").exists()
+
+
+class Shown:
+    """A View that is kept, as far as it has to be to be removed."""
+
+    bound = shown = account = None
+
+    def __init__(self, views: Views) -> None:
+        self.spec = ViewSpec("one", Selection(closed=True))
+        self.scene = Scene(View.beside_others(views._stage.inodes, closed=True))
+        self.removing = trio.Lock()
+        self.running = self.teaching = self.answering = trio.CancelScope()
+        self.ahead = self.session = self
+        self.given_back: list[object] = []
+        views._stage.show(b"one", self.scene)
+        views._kept["one"] = cast("KeptView", self)
+        views._sessions = cast("Sessions", self)
+
+    async def end(self) -> None:
+        """Learn nothing."""
+
+    def give_back(self, session: object) -> None:
+        self.given_back.append(session)
 
 
 class Ending:
@@ -183,3 +209,21 @@ async def test_who_wants_something_of_a_lost_view_is_told_why_it_is_lost(public:
                 await trio.to_thread.run_sync(overlaying.kept, "one", {"XDG_RUNTIME_DIR": str(public)})
         with views._claimed("one", None), pytest.raises(UsageError, match="made or removed just now"):
             await views.remove("one")
+
+
+async def test_a_view_whose_record_cannot_be_removed_stays_until_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "read-only", str(file))
+
+    async with trio.open_nursery() as nursery:
+        views = without_stores(tmp_path, nursery)
+        kept = Shown(views)
+        with monkeypatch.context() as read_only:
+            read_only.setattr(Path, "unlink", refuse)
+            with pytest.raises(Unavailable, match="read-only"):
+                await views.remove("one", lazily=True)
+        assert (kept.given_back, len(views.kept)) == ([], 1)
+        await views.remove("one", lazily=True)
+        assert (kept.given_back, len(views.kept)) == ([kept], 0)

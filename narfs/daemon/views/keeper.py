@@ -136,8 +136,8 @@ class Views:
                 await self._take_off(kept.spec, kept.bound, lazily=lazily)
                 kept.bound = None
             told = await report(name, kept.scene, kept.account)
+            self._records.remove(name)  # where that fails it is still listed, and can be removed again
             del self._kept[name]
-        self._records.remove(name)
         kept.running.cancel()
         await self._learn(kept)
         await self._put_away(kept)
@@ -180,7 +180,7 @@ class Views:
             with self._claimed(name, at):
                 await self._make_again(spec, at)
         except OwnerGone:  # nobody misses it
-            with suppress(OSError):
+            with suppress(Unavailable):
                 self._records.remove(name)
         except (NarfsError, ValueError, OSError) as error:
             self._lost.add(LostView(name, at, str(error), spec))

@@ -89,7 +89,7 @@ class Parts:
                 await trio.to_thread.run_sync(path.unlink, True, limiter=means.threads)
             else:
                 means.catalog.grow(nar_key, INDEX, len(data))
-        except OSError as error:
+        except (OSError, MemoryError, RuntimeError) as error:  # the last: no thread to be had
             _log.debug("cache: part of %s: %s", base32.encode(nar_key), error)
         return True
 

@@ -149,6 +149,9 @@ class Outage:
             trouble, well = f"no answer within {PROBED_S:g} s", self.answered_since(begun)
         except NarfsError as error:  # also of a login page, which is an answer: only that of another request counts
             trouble, well = str(error), self._answered_at > begun
+        except (MemoryError, RuntimeError) as error:  # this process lacks something, for example a thread to be had
+            _log.debug("%s: not asked whether it is down: %s", self._what, error)
+            return
         if self._trouble is None and not well:
             self._trouble, self._down_since = self._reason or trouble, begun
             _log.info("%s: is down: %s; what only it has fails until it answers", self._what, self._trouble)

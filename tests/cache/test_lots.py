@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -151,6 +152,21 @@ async def test_a_part_is_ready_for_its_lot_and_no_other(tmp_path: Path) -> None:
         assert again is not None
         again.drop()
         assert cache.parts.load(nar.nar_hash, KEY, LOT) is None
+
+
+async def test_a_part_that_no_thread_can_write_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nar = make_nar(8000)
+    async with opened(tmp_path) as cache:
+        held = await keep(cache, nar)
+        with monkeypatch.context() as short:
+            short.setattr(trio.to_thread, "run_sync", no_thread)
+            await cache.parts.keep(nar.nar_hash, KEY, LOT, PART)
+        assert cache.parts.load(nar.nar_hash, KEY, LOT) is None
+        assert not held.retired
+
+
+async def no_thread(*_: object, **__: object) -> None:
+    raise RuntimeError("can't start new thread")
 
 
 async def test_a_part_that_rotted_is_none(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from narfs.formats.cache_info import CacheInfo
 from narfs.formats.narinfo import NarInfo
 from narfs.formats.store_path import StorePath
 from narfs.lake.binary_cache import BinaryCache
-from narfs.lake.outage import INTEREST_S
+from narfs.lake.outage import INTEREST_S, Outage
 from narfs.lake.store_url import StoreUrl
 from narfs.lake.upstreams import Upstreams, open_lakes
 from narfs.offsets import BlobOffset
@@ -186,6 +186,24 @@ async def test_nobody_asks_a_lake_that_nobody_wants_anything_of(
     assert len(server.asked) == asked
     server.always = None
     assert await lake.narinfo(HASH) == NARINFO
+
+
+@pytest.mark.parametrize("trouble", [MemoryError(), RuntimeError("can't start new thread")])
+async def test_what_this_process_lacks_is_no_outage_and_ends_nothing(
+    nursery: trio.Nursery, autojump_clock: MockClock, trouble: Exception
+) -> None:
+    probed = 0
+
+    async def probe() -> None:
+        nonlocal probed
+        probed += 1
+        raise trouble
+
+    outage = Outage("a lake", probe, lambda: 0, patience_s=30, nursery=nursery)
+    with outage.asking():
+        await trio.sleep(10)
+    assert probed > 1
+    assert outage.trouble is None
 
 
 async def test_a_slow_answer_is_no_silence(lake: BinaryCache, server: FakeServer, autojump_clock: MockClock) -> None:

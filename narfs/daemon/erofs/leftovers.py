@@ -29,9 +29,11 @@ async def drop_leftovers(slab: Slab, path: Path, is_shown: Callable[[], bool]) -
     while is_shown():
         await trio.sleep(_EVERY_S)
         if slab.read_bytes != dropped:
-            dropped = slab.read_bytes
             # In a thread that nobody waits for at the end: opening it is a question to this process.
-            await trio.to_thread.run_sync(_drop, path, abandon_on_cancel=True)
+            with suppress(MemoryError, RuntimeError):  # there is none to be had: a second later, perhaps
+                read_bytes = slab.read_bytes
+                await trio.to_thread.run_sync(_drop, path, abandon_on_cancel=True)
+                dropped = read_bytes
 
 
 def _drop(path: Path) -> None:

@@ -219,6 +219,18 @@ async def test_a_nar_without_parts_is_brought_as_a_whole(store: Store, server: S
     assert len(server.asked("/nar/*")) == 1
 
 
+async def test_what_the_cache_has_whole_is_neither_looked_up_nor_judged(store: Store, house: House) -> None:
+    solid = house.lake.add("solid", TREE, Recipe("zstd"))
+    accessor = await store.find(solid.path)
+    await accessor.settle()
+    program = Program(accessor)
+    replay = Replay(reads([("solid", b"big")]), [(solid.path, accessor)], program.new_reads)
+    await program.reads(*(b"lib/%02d" % each for each in range(FILES)))
+    assert await replay.run(Allowance()) == "done"
+    assert replay.asked_bytes == 0
+    assert not replay.wrong
+
+
 async def test_a_lake_that_fails_ends_it_and_harms_nobody(store: Store, server: Server, member: Member) -> None:
     accessor = await store.find(member.path)
     await accessor.settle()

@@ -9,6 +9,8 @@ Rule 2. What was asked for is at most LEAD_BYTES, or twice what programs have re
 program that ends early, or begins like the one before and goes on differently, costs that much and no more.
 Rule 3. It finds out how much the way to the lake holds, and waits for no turn meanwhile: the program that starts reads
 all the time, and beside a reader twice as many round trips are gone before the way is full (``bring``'s ``trying``).
+Rule 4. NARs that the cache has whole are none of its business: nothing of them is looked up, and it is not judged by
+what is read of them. To find 12 000 files for nothing took 88 ms while a program read them, half of what erofs took.
 """
 
 from __future__ import annotations
@@ -70,6 +72,8 @@ class Replay:
         self._files: dict[tuple[NarAccessor, int], FoundFile] = {}
         self._unknown: dict[NarAccessor, list[Read]] = {}
         """What is named of NARs whose trees are not known before they have passed."""
+        self._here: set[NarAccessor] = set()
+        """NARs of which nothing is missing."""
         self._steps: list[_Step] = []
         self._asked = 0
         """How many of them were asked for."""
@@ -108,15 +112,17 @@ class Replay:
     async def _find_all(self) -> None:
         """Find what the profile names in trees that are here or sealed; a NAR of another has to pass as a whole."""
         reads = self._profile.reads
-        accessors = {place: self._named.accessor(place) for place in dict.fromkeys(read.place for read in reads)}
+        accessors = [self._named.accessor(read.place) for read in reads]
+        nars = [nar for nar in dict.fromkeys(accessors) if nar is not None]
         async with trio.open_nursery() as nursery:
-            for accessor in dict.fromkeys(accessors.values()):
-                if accessor is not None and accessor.listing is None:
-                    nursery.start_soon(_unseal, accessor)
-        for number, read in enumerate(reads):
+            for nar in nars:
+                if nar.listing is None:
+                    nursery.start_soon(_unseal, nar)
+        self._here = {nar for nar in nars if nar.is_here(NarOffset(0), nar.nar_size)}
+        for number, (accessor, read) in enumerate(zip(accessors, reads, strict=True)):
             if number % _FOUND_AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-            if (accessor := accessors[read.place]) is None:
+            if accessor is None or accessor in self._here:
                 continue
             if accessor.listing is not None:
                 self._find(accessor, read)
@@ -154,6 +160,8 @@ class Replay:
         """See what was read meanwhile; whether anything was."""
         before = self._read_blocks
         for accessor, node, block, wanted in self._new_reads():
+            if accessor in self._here:
+                continue
             if accessor in self._unknown and accessor.listing is not None:
                 for read in self._unknown.pop(accessor):
                     self._find(accessor, read)

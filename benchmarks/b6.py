@@ -88,7 +88,8 @@ class _Measuring(NamedTuple):
 def _evict_contents(site: Narfs, dataset: Dataset) -> None:
     """Leave of the cache what knows the NAR, and of its contents nothing; the daemon must not run."""
     for member in dataset.members:
-        file, _ = NarFile.open(Places(site.cache), bytes.fromhex(member.nar_hash_hex))
+        key = bytes.fromhex(member.nar_hash_hex)
+        file, _ = NarFile.open(Places(site.cache).names(key), key)
         file.evict(range(file.layout.segments))
 
 

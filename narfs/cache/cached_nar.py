@@ -347,7 +347,7 @@ class CachedNar:
         """Give the descriptors, opened again if they were closed; None if this is retired or the files are gone."""
         if self._file is None and not self.retired:
             try:
-                file, _ = NarFile.open(self._means.places, self.key)
+                file, _ = NarFile.open(self._means.places.names(self.key), self.key)
             except (FileNotFoundError, FormatError) as error:
                 self._doubt(range(self._layout.grid.count), str(error))
                 self.drop()

@@ -32,7 +32,7 @@ class Descriptor:
 
     __slots__ = ("fd",)
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: str | Path, flags: int) -> None:
         self.fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
 
     def __del__(self) -> None:

@@ -165,7 +165,7 @@ class Evictor:
         places = self._means.places
         if INDEX not in segments:
             try:
-                file, _ = NarFile.open(places, key)
+                file, _ = NarFile.open(places.names(key), key)
                 file.evict(segments)
             except (OSError, FormatError):
                 pass

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-    from narfs.cache.places import Places
+    from narfs.cache.places import Names, Places
 
 _DIGEST_BYTES: Final = 32
 _CLAIMS: Final = bytes(PRESENT if byte == PRESENT else ABSENT for byte in range(256))
@@ -57,16 +57,16 @@ class NarFile:
         self._zeros = Zeros(layout.grid.nar_size)
 
     @classmethod
-    def open(cls, places: Places, key: bytes) -> tuple[NarFile, bytearray]:
+    def open(cls, names: Names, key: bytes) -> tuple[NarFile, bytearray]:
         """Open what is there, and give the state of each chunk too: OSError, FormatError."""
-        presence = _open_to_write(places.map(key))
+        presence = _open_to_write(names.map_file)
         data = presence.read(0, os.fstat(presence.fd).st_size)
         layout = Layout.from_bytes(data)
         if layout.key != key:
             raise _damaged("map", f"key {key.hex()}", layout.key.hex())
         if len(data) != layout.map_bytes:
             raise _damaged("map", f"{layout.map_bytes} bytes", str(len(data)))
-        contents = _open_to_write(places.contents(key))
+        contents = _open_to_write(names.contents_file)
         size = os.fstat(contents.fd).st_size
         if size != layout.grid.nar_size:
             raise _damaged("contents", f"{layout.grid.nar_size} bytes", str(size))
@@ -157,17 +157,18 @@ def load(places: Places, key: bytes, nar_hash: bytes | None) -> Loaded | None:
 
     ``nar_hash``: None from who knows the key only.
     """
+    names = places.names(key)
     try:
-        buffer = _look_at(places.index(key))
+        buffer = _look_at(names.index_file)
     except FileNotFoundError:
         return None
     index = NarIndex.from_bytes(buffer)
     if nar_hash is not None and index.nar_hash != nar_hash:
         raise _damaged("index", f"NarHash {nar_hash.hex()}", index.nar_hash.hex())
-    file, states = NarFile.open(places, key)
+    file, states = NarFile.open(names, key)
     if file.layout.grid != index.grid:
         raise _damaged("map", f"the chunks of its index, {index.grid}", str(file.layout.grid))
-    beside = len(buffer) + file.layout.map_bytes + _size_of(places.part(key))
+    beside = len(buffer) + file.layout.map_bytes + _size_of(names.part_file)
     return Loaded(index, file, states, file.contents.allocated_bytes() + beside)
 
 
@@ -190,7 +191,7 @@ def install(places: Places, layout: Layout, index: bytes, contents: Path | None)
     else:
         contents.rename(place)
     replace_file(places.index(layout.key), index, places.new_scratch(layout.key), durable=True)
-    file, _ = NarFile.open(places, layout.key)
+    file, _ = NarFile.open(places.names(layout.key), layout.key)
     return file
 
 
@@ -200,15 +201,15 @@ def remove(places: Places, key: bytes) -> None:
         path.unlink(missing_ok=True)
 
 
-def _size_of(path: Path) -> int:
+def _size_of(path: str) -> int:
     """Give the size of a file that need not be there."""
     try:
-        return path.stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 - a text: see Names
     except FileNotFoundError:
         return 0
 
 
-def _open_to_write(path: Path) -> Descriptor:
+def _open_to_write(path: str) -> Descriptor:
     """Open for reading and writing; on a disk that has become read-only, for reading."""
     try:
         return Descriptor(path, os.O_RDWR)
@@ -216,7 +217,7 @@ def _open_to_write(path: Path) -> Descriptor:
         return Descriptor(path, os.O_RDONLY)
 
 
-def _look_at(path: Path) -> memoryview:
+def _look_at(path: str) -> memoryview:
     file = Descriptor(path, os.O_RDONLY)
     # Read, not mapped: a disk that fails would kill the process with SIGBUS the next time a page is wanted.
     return memoryview(file.read(0, os.fstat(file.fd).st_size))

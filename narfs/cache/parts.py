@@ -39,7 +39,7 @@ class Parts:
     def load(self, nar_key: bytes, key: bytes, lot: Lot) -> memoryview | None:
         """Give the part for ``lot``, if there is one and it is good. Blocks: 20 µs, and 1 ms for each MB."""
         try:
-            file = Descriptor(self._means.places.part(nar_key), os.O_RDONLY)
+            file = Descriptor(self._means.places.names(nar_key).part_file, os.O_RDONLY)
             data = file.read(0, os.fstat(file.fd).st_size)
         except OSError:
             return None

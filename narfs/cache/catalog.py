@@ -284,5 +284,6 @@ def _is_damage(error: sqlite3.DatabaseError) -> bool:
 
 def _begin_anew(path: Path, damage: sqlite3.DatabaseError) -> CatalogFile:
     aside = move_aside(path)
+    file = CatalogFile(path)
     _log.warning("cache catalog %s: %s; moved to %s and begun anew", path, damage, aside.name)
-    return CatalogFile(path)
+    return file

@@ -15,6 +15,7 @@ file. OFF would save those fsyncs, every 1 000 pages, and risk the file for it.
 from __future__ import annotations
 
 import sqlite3
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -308,7 +309,8 @@ class CatalogFile:
 def move_aside(path: Path) -> Path:
     """Put a damaged catalog out of the way, where somebody may look at it; gives its new name."""
     aside = path.with_name(path.name + ".damaged")
-    path.rename(aside)
+    with suppress(FileNotFoundError):  # it is there already, and the disk did not take a new one
+        path.rename(aside)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return aside

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from narfs.cache import catalog as catalog_module
 from narfs.cache import catalog_file
 from narfs.cache.budget import INDEX, Unit
 from narfs.cache.catalog import Catalog
@@ -79,6 +80,28 @@ async def test_a_text_that_is_none_is_damage(tmp_path: Path, caplog: pytest.LogC
     await catalog.flush()
     assert await catalog.keys() == {B}
     assert "begun anew" in caplog.text
+    await catalog.aclose()
+
+
+async def test_a_catalog_that_could_not_be_begun_anew_is_when_the_disk_lets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_path: Path) -> CatalogFile:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    catalog = open_catalog(tmp_path)
+    catalog.grow(A, 0, 10)
+    await catalog.flush()
+    catalog._note(sqlite3.DatabaseError("malformed"))
+    with monkeypatch.context() as full:
+        full.setattr(catalog_module, "CatalogFile", refuse)
+        for _ in range(2):
+            with pytest.raises(CacheUnusable):
+                await catalog.flush()
+    catalog.grow(B, 0, 5)
+    await catalog.flush()
+    assert await catalog.keys() == {B}
+    assert (tmp_path / "catalog.sqlite.damaged").stat().st_size
     await catalog.aclose()
 
 

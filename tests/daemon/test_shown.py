@@ -23,6 +23,18 @@ def test_what_was_written_is_read() -> None:
     )
 
 
+def test_no_flipped_bit_lays_a_slab_elsewhere(tmp_path: Path) -> None:
+    file = tmp_path / "one.shown"
+    KNOWN.write(file)
+    assert Shown.read(file) == KNOWN
+    good = file.read_bytes()
+    for place in range(len(good)):
+        file.write_bytes(good[:place] + bytes((good[place] ^ 1 << place % 8,)) + good[place + 1 :])
+        assert Shown.read(file) is None
+    file.write_bytes(good[:-1])
+    assert Shown.read(file) is None
+
+
 @pytest.mark.parametrize(
     "data",
     [

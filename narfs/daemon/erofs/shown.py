@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from narfs.errors import Unavailable
 from narfs.formats.erofs.lot import lot_key
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
     from narfs.daemon.erofs.image import Laid
     from narfs.mount.view import Attachment, View
+
+_CHECK_BYTES: Final = 32
 
 
 class Shown(NamedTuple):
@@ -47,22 +50,25 @@ class Shown(NamedTuple):
         return found
 
     def write(self, file: Path) -> None:
-        """Write it, whole or not at all. Not synced: it is worth nothing after a reboot."""
+        """Write it, whole or not at all, with its sha256. Not synced: it is worth nothing after a reboot."""
         new = file.with_suffix(".new")
-        new.write_text(json.dumps(self._asdict()))
+        told = json.dumps(self._asdict()).encode()
+        new.write_bytes(told + hashlib.sha256(told).digest())
         os.replace(new, file)  # noqa: PTH105
 
     @classmethod
     def read(cls, file: Path) -> Shown | None:
-        """Read what was written; None if nothing was, or not by this version."""
+        """Read what was written; None if nothing was, not by this version, or if a bit of it flipped."""
         try:
-            return cls.parse(file.read_bytes())
+            data = file.read_bytes()
         except OSError:
             return None
+        told, check = data[:-_CHECK_BYTES], data[-_CHECK_BYTES:]
+        return cls.parse(told) if hashlib.sha256(told).digest() == check else None
 
     @classmethod
     def parse(cls, data: bytes) -> Shown | None:
-        """Read the contents of such a file; None if they make no sense to this version."""
+        """Read what such a file tells; None if it makes no sense to this version."""
         try:
             told = json.loads(data)
             ranges = ((int(start), int(blocks), str(name), str(key)) for start, blocks, name, key in told["ranges"])

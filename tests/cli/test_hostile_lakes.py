@@ -7,8 +7,8 @@ import gzip
 import hashlib
 import json
 import lzma
+import os
 import struct
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +39,8 @@ MEBIBYTE = bytes(1 << 20)
 GIBIBYTE = 1024
 """Times MEBIBYTE."""
 
-MOST_SECONDS = 20.0
+MOST_SECONDS = 10.0
+"""Of a processor."""
 MOST_MEGABYTES = 200
 """Of the daemon, and of each worker: narfs itself has 70, and pieces, tails and windows come on top."""
 
@@ -109,12 +110,25 @@ def put(program: Program, name: str, compression: str, blob: bytes) -> Member:
     return replace(member, narinfo=narinfo)
 
 
+def with_children(pid: int) -> list[int]:
+    lists = (each.read_text().split() for each in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [pid, *(int(child) for children in lists for child in children)]
+
+
+def seconds(pid: int) -> float:
+    """How long processors worked for it, and for its children."""
+    ticks = 0
+    for each in with_children(pid):
+        _, _, told = Path(f"/proc/{each}/stat").read_text().rpartition(")")
+        ticks += sum(map(int, told.split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def megabytes(pid: int) -> int:
     """What it had at most, and each of its children."""
-    lists = (each.read_text().split() for each in Path(f"/proc/{pid}/task").glob("*/children"))
     peaks = [
         int(line.split()[1])
-        for each in (pid, *(int(child) for children in lists for child in children))
+        for each in with_children(pid)
         for line in Path(f"/proc/{each}/status").read_text().splitlines()
         if line.startswith("VmHWM")
     ]
@@ -126,14 +140,18 @@ def test_bombs_and_lies_are_refused_within_bounds(
     program: Program, which: Callable[[], Mapping[str, tuple[str, bytes]]]
 ) -> None:
     bad = {what: put(program, f"bad-{number}", *blob) for number, (what, blob) in enumerate(which().items())}
+    settings = program.home / ".config/narfs/config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("root-lookup-deadline = 120\n")  # on a busy machine some lies take longer than 5 s
     with program.mounted() as place:
         (told,) = json.loads(program.output("status", "--json"))
+        pid = told["mount"]["pid"]
         for what, member in bad.items():
-            begin = time.monotonic()
+            begin = seconds(pid)
             with pytest.raises(OSError, match="Input/output error"):
                 (place / member.path.base_name).read_bytes()
-            assert time.monotonic() - begin < MOST_SECONDS, what
-            assert megabytes(told["mount"]["pid"]) < MOST_MEGABYTES, what
+            assert seconds(pid) - begin < MOST_SECONDS, what
+            assert megabytes(pid) < MOST_MEGABYTES, what
         assert (place / program.library.path.base_name / "motto").read_bytes() == b"be lazy\n"
 
 
@@ -155,11 +173,12 @@ def test_indexes_that_lie_cost_nothing_but_themselves(program: Program) -> None:
         members[what] = member
     with program.mounted(*program.index_keys) as place:
         (told,) = json.loads(program.output("status", "--json"))
+        pid = told["mount"]["pid"]
         for what, member in members.items():
-            begin = time.monotonic()
+            begin = seconds(pid)
             assert (place / member.path.base_name / "data").read_bytes() == b"sound\n" * 50_000
-            assert time.monotonic() - begin < MOST_SECONDS, what
-            assert megabytes(told["mount"]["pid"]) < MOST_MEGABYTES, what
+            assert seconds(pid) - begin < MOST_SECONDS, what
+            assert megabytes(pid) < MOST_MEGABYTES, what
 
 
 def test_narinfos_without_end_are_refused(program: Program) -> None:

@@ -135,7 +135,9 @@ def test_a_store_that_does_not_answer_is_told_of_when_mounting(program: Program)
 
 
 def test_a_daemon_that_hangs_is_named_and_can_be_got_rid_of(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "DEADLINE_S", 0.1)
+    defaults = control.ask.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "deadline_s", 0.1)
     with program.mounted() as place:
         pid = _status(program, place)["mount"]["pid"]
         runtime = program.runtime

@@ -38,7 +38,7 @@ def check(world: World, daemon: Daemon) -> None:
     assert status["drafts"] > 0 or len(list((world.cache / "scratch").iterdir())) <= 1
 
 
-def kill_once(world: World, chance: random.Random, point: str, variant: int) -> bool:
+def kill_once(world: World, chance: random.Random, point: str, variant: int, *, in_full: bool) -> bool:
     """Start, check what the last kill left, read, kill at the point; say whether it came to that."""
     nth = chance.choice([1, 1, 2, 3, 8, 20])
     with world.mounted(point=point, variant=variant, nth=nth) as daemon, readers(world, 3, chance) as wrong:
@@ -46,7 +46,7 @@ def kill_once(world: World, chance: random.Random, point: str, variant: int) -> 
             time.sleep(chance.random())
             reached = True
         else:
-            reached = daemon.paused(10)
+            reached = daemon.paused(10 if in_full else PATIENCE_S)  # of sixty not each comes
         daemon.kill()
     assert wrong == []
     with world.mounted() as daemon:
@@ -60,7 +60,7 @@ def test_a_kill_at_that_moment_costs_nothing_but_what_was_not_finished(world: Wo
     variants = len(POINTS[point])
     for number in range(60 if in_full else 1):
         variant = number % variants if in_full else chance.randrange(variants)
-        if kill_once(world, chance, point, variant):
+        if kill_once(world, chance, point, variant, in_full=in_full):
             reached[variant] += 1
     print(point, dict(reached))  # noqa: T201 - for docs/reliability.md
     assert reached.total() >= (50 if in_full else 1)
@@ -69,7 +69,7 @@ def test_a_kill_at_that_moment_costs_nothing_but_what_was_not_finished(world: Wo
 def test_a_kill_at_any_moment_costs_nothing_but_what_was_not_finished(world: World, in_full: bool) -> None:
     chance = random.Random(9)  # noqa: S311 - repeatable
     for _ in range(260 if in_full else 2):
-        kill_once(world, chance, "-", 0)
+        kill_once(world, chance, "-", 0, in_full=in_full)
 
 
 def test_a_kill_of_a_push_leaves_a_valid_lake(world: World, in_full: bool) -> None:
@@ -84,7 +84,7 @@ def test_a_kill_of_a_push_leaves_a_valid_lake(world: World, in_full: bool) -> No
         variant = number % len(POINTS["publish"])
         with world.start(*push, point="publish", variant=variant, nth=chance.choice([1, 1, 2, 4, 6])) as process:
             daemon = Daemon(world, process)
-            if daemon.paused(15):
+            if daemon.paused(PATIENCE_S):  # or it has ended
                 reached[variant] += 1
             if process.poll() is None:
                 daemon.kill()
@@ -97,4 +97,4 @@ def test_a_kill_of_a_push_leaves_a_valid_lake(world: World, in_full: bool) -> No
         assert len(check_lake(lake)) == 6
         shutil.rmtree(lake)
     print("publish", dict(reached))  # noqa: T201 - for docs/reliability.md
-    assert reached.total() >= (50 if in_full else 0)
+    assert reached.total() >= (50 if in_full else 1)

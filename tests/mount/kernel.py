@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-PATIENCE_S = 20
+PATIENCE_S = 60
 """Bounds one test: a mount that hangs is unmounted, which frees whoever waits for it."""
 
 needs_fuse = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse cannot be opened")

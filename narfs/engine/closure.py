@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import suppress
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import trio
@@ -53,7 +54,11 @@ async def describe_all(
         names = ", ".join(path.base_name for path in missing[:_NAMED_MISSING])
         more = f" and {len(missing) - _NAMED_MISSING} more" if len(missing) > _NAMED_MISSING else ""
         raise NotFound(f"no store has {names}{more}; push them, or mount without them with --allow-missing")
-    return [walk.found[path] for path in sorted(walk.found)]
+    return [walk.found[path] for path in sorted(walk.found, key=_name)]
+
+
+_name = attrgetter("base_name")
+"""Paths are ordered by it, and a text is compared ten times as fast as a path."""
 
 
 class _Walk:
@@ -90,7 +95,7 @@ class _Walk:
 
     def _new(self, paths: Iterable[StorePath]) -> list[StorePath]:
         """Give those that were not met yet, the first by name last."""
-        new = sorted(set(paths) - self._seen, reverse=True)
+        new = sorted(set(paths) - self._seen, key=_name, reverse=True)
         self._seen.update(new)
         return new
 

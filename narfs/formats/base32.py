@@ -27,7 +27,7 @@ def digits_for(byte_count: int) -> int:
     return -(-byte_count * 8 // 5)
 
 
-@lru_cache(maxsize=64)  # a hash stands in its narinfo, in what is signed and in names
+@lru_cache(maxsize=1024)  # a hash stands in its narinfo, in what is signed and in names; 5 µs
 def encode(data: bytes) -> str:
     """Write ``data`` in nix32."""
     whole_groups = -(-len(data) // 5) * 5

@@ -50,20 +50,16 @@ class NarIndex:
 
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together."""
-        _hold("a NarHash of 32 bytes", len(self.nar_hash) == DIGEST_BYTES, len(self.nar_hash))
-        _hold("a grid over the NAR", self.grid.nar_size == self.nar_size and self.grid.is_sound, self.grid)
-        _hold(
-            f"{self.grid.count} digests of chunks",
-            len(self.digests) == self.grid.count * DIGEST_BYTES,
-            f"{len(self.digests)} bytes",
-        )
-        _hold(
-            f"nodes that fit into {self.nar_size} bytes",
-            len(self.listing) <= max_nodes(self.nar_size),
-            f"{len(self.listing)}",
-        )
-        frames = self.frames
-        _hold("frames of the whole NAR", frames is None or frames.nar_size == self.nar_size, "others")
+        if len(self.nar_hash) != DIGEST_BYTES:
+            raise _error("a NarHash of 32 bytes", len(self.nar_hash))
+        if self.grid.nar_size != self.nar_size or not self.grid.is_sound:
+            raise _error("a grid over the NAR", self.grid)
+        if len(self.digests) != self.grid.count * DIGEST_BYTES:
+            raise _error(f"{self.grid.count} digests of chunks", f"{len(self.digests)} bytes")
+        if len(self.listing) > max_nodes(self.nar_size):
+            raise _error(f"nodes that fit into {self.nar_size} bytes", len(self.listing))
+        if self.frames is not None and self.frames.nar_size != self.nar_size:
+            raise _error("frames of the whole NAR", "others")
 
     @property
     def root(self) -> Root:
@@ -90,14 +86,18 @@ class NarIndex:
     def from_bytes(cls, buffer: bytes | memoryview) -> NarIndex:
         """Parse exactly ``buffer``, which the index goes on to look at, and must not change; FormatError if unsound."""
         view = memoryview(buffer).cast("B").toreadonly()
-        _hold("a header", len(view) >= _HEADER.size, f"{len(view)} bytes")
+        if len(view) < _HEADER.size:
+            raise _error("a header", f"{len(view)} bytes")
         magic, version, chunk_bytes, nar_hash, nar_size, *lengths = _HEADER.unpack_from(view)
-        _hold("the magic of a NarIndex", magic == _MAGIC, quote(magic))
-        _hold(f"version {_VERSION}", version == _VERSION, f"{version}", offset=8)
+        if magic != _MAGIC:
+            raise _error("the magic of a NarIndex", quote(magic))
+        if version != _VERSION:
+            raise _error(f"version {_VERSION}", version, offset=8)
         ends = list(accumulate((length + -length % 8 for length in lengths), initial=_HEADER.size))
-        _hold(f"{ends[-1] + DIGEST_BYTES} bytes", len(view) == ends[-1] + DIGEST_BYTES, f"{len(view)}", offset=56)
-        checksum = hashlib.sha256(view[: ends[-1]]).digest()
-        _hold("the sha256 of what is before it", view[ends[-1] :] == checksum, "another", offset=ends[-1])
+        if len(view) != ends[-1] + DIGEST_BYTES:
+            raise _error(f"{ends[-1] + DIGEST_BYTES} bytes", len(view), offset=56)
+        if view[ends[-1] :] != hashlib.sha256(view[: ends[-1]]).digest():
+            raise _error("the sha256 of what is before it", "another", offset=ends[-1])
         nodes, names, children, digests, frames, cuts, voucher = (
             view[begin : begin + length] for begin, length in zip(ends, lengths, strict=False)
         )
@@ -113,10 +113,10 @@ class NarIndex:
 
 
 def _cuts(section: memoryview) -> memoryview:
-    _hold("cuts of 8 bytes", len(section) % 8 == 0, f"{len(section)} bytes")
+    if len(section) % 8:
+        raise _error("cuts of 8 bytes", f"{len(section)} bytes")
     return section.cast("Q")
 
 
-def _hold(expected: str, holds: bool, found: object, *, offset: int = 0) -> None:
-    if not holds:
-        raise FormatError("NarIndex", offset=offset, expected=expected, found=str(found)[:80])
+def _error(expected: str, found: object, *, offset: int = 0) -> FormatError:
+    return FormatError("NarIndex", offset=offset, expected=expected, found=str(found)[:80])

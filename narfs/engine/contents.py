@@ -64,12 +64,13 @@ class Contents:
         """Give ``length`` bytes if they are in memory and checked, else None. Not a checkpoint."""
         if self.cached is None:
             return None
+        if not self._following.watches:
+            return self.cached.read_nowait(start, length)
         if (data := self._fetcher.fresh(start, length)) is not None:
             self.cached.note_hit()
         elif (data := self.cached.read_nowait(start, length)) is None:
             return None
-        if self._following.watches:
-            self._following.saw(start, length, self.cached)
+        self._following.saw(start, length, self.cached)
         return data
 
     async def read(self, start: NarOffset, length: int) -> bytes | None:

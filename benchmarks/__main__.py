@@ -106,7 +106,7 @@ def _measure(asked: argparse.Namespace) -> None:
     if os.geteuid() != 0:
         sys.exit("benchmarks: root is needed to drop the kernel's caches")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception unmounts and ends what was started
-    # As installing does: with PYTHONDONTWRITEBYTECODE each start would compile what was changed, up to 0.2 s of processor.
+    # As installing does: with PYTHONDONTWRITEBYTECODE each start would compile what was changed, for up to 0.2 s.
     compileall.compile_dir(narfs.__path__[0], quiet=1)
     plan = Plan(quick=asked.quick, runs=asked.runs or (1 if asked.quick else 5), as_json=asked.json)
     modules = {name: module for name, (module, _) in BENCHMARKS.items()}

@@ -1,10 +1,15 @@
-"""The same NAR from another place: when one lake fails, another may have it, or the same one under a new URL."""
+"""The same NAR from another place: when one lake fails, another may have it, or the same one under a new URL.
+
+A path that was built anew has another NAR, which is none for who reads the old one. Who looks for it next finds it.
+"""
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from narfs.engine import narinfos
 from narfs.engine.means import Described
 from narfs.errors import Corrupt, FormatError, NarfsError, Unavailable
 
@@ -47,14 +52,20 @@ async def _another(means: Means, tried: Sequence[Described]) -> Described | None
     What is kept for everybody (domain ``b""``) comes from stores that are everybody's.
     """
     first, wanted = tried[0], tried[0].narinfo
+    anew = False
 
     def accept(lake: BinaryCache, narinfo: NarInfo) -> bool:
+        nonlocal anew
         same = (narinfo.nar_hash, narinfo.nar_size) == (wanted.nar_hash, wanted.nar_size)
+        anew = anew or not same
         untried = all((lake, narinfo.url) != (each.lake, each.narinfo.url) for each in tried)
         return same and untried and lake.domain in (b"", first.domain)
 
     try:
         lake, narinfo = await means.upstreams.narinfo(wanted.path.hash_part, accept)
     except NarfsError:
+        if anew:
+            with suppress(NarfsError):  # most often of no key that counts
+                await narinfos.ask(means, wanted.path.hash_part)
         return None
     return Described(lake, narinfo, origin=first.origin or first.lake)

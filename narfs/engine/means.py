@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import trio
+from lru import LRU
 
 from narfs.cache.key import key_of
 from narfs.engine.ahead.governor import Governor
@@ -28,6 +29,9 @@ _KEEPING_AT_ONCE = 16
 
 _KEEPING_AHEAD_AT_ONCE = 4
 """Of what nobody waits for: a quarter of the cache's threads, so that readers find one."""
+
+_DESCRIBED_KEPT = 16_384
+"""Narinfos kept in memory, at about 2 KB each; the rest is in the cache's catalog, 0.2 ms away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,8 @@ class Means:
     workers: Workers
     trust: TrustPolicy
     index_stores: IndexStores = field(default_factory=IndexStores)
+    described: LRU[str, Described] = field(default_factory=lambda: LRU(_DESCRIBED_KEPT))
+    """By hash part, as a lake told it last."""
     beginnings: Beginnings = field(default_factory=Beginnings)
     governor: Governor = field(default_factory=Governor)
     """Says when to fetch what nobody waits for yet. The process has one, for all its Stores."""

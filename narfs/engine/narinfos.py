@@ -29,6 +29,7 @@ async def ask(means: Means, hash_part: str) -> Described:
     except Untrusted:
         means.counters.untrusted += 1
         raise
+    means.described[hash_part] = described
     if means.cache is not None:
         name, text = described.lake.keeps_as, described.narinfo.to_bytes()
         means.cache.catalog.keep_narinfo(name, hash_part, text, time.time(), signer)

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 import trio
-from lru import LRU
 
 from narfs.engine import narinfos
 from narfs.engine.accessor import NarAccessor
@@ -27,9 +26,6 @@ if TYPE_CHECKING:
     from narfs.formats.store_path import StorePath
     from narfs.lake.upstreams import Upstreams
 
-_DESCRIBED_KEPT = 16_384
-"""Narinfos kept in memory, at about 2 KB each; the rest is in the cache's catalog, 0.2 ms away."""
-
 
 @dataclass(frozen=True, slots=True)
 class StoreStatistics:
@@ -45,7 +41,6 @@ class Store:
 
     def __init__(self, means: Means) -> None:
         self._means = means
-        self._described: LRU[str, Described] = LRU(_DESCRIBED_KEPT)
         self._describing: Flights[str, Described] = Flights(means.nursery)
         self._accessors: dict[tuple[bytes, int], NarAccessor] = {}
 
@@ -73,15 +68,15 @@ class Store:
     def recall(self, path: StorePath) -> Described | None:
         """Give what ``describe`` would give without asking a lake: 60 µs, more if a signature must be checked."""
         hash_part = path.hash_part
-        described = self._described.get(hash_part) or narinfos.recall(self._means, hash_part)
+        described = self._means.described.get(hash_part) or narinfos.recall(self._means, hash_part)
         if described is None or described.narinfo.path != path:
             return None
-        self._described[hash_part] = described
+        self._means.described[hash_part] = described
         return described
 
     async def describe_by_hash(self, hash_part: str) -> Described:
         """Give the trusted narinfo of the one path with this hash part (32 characters)."""
-        if (known := self._described.get(hash_part)) is not None:
+        if (known := self._means.described.get(hash_part)) is not None:
             return known
         return await self._describing.result(hash_part, lambda: self._describe(hash_part))
 
@@ -127,7 +122,7 @@ class Store:
 
     async def _describe(self, hash_part: str) -> Described:
         described = narinfos.recall(self._means, hash_part) or await narinfos.ask(self._means, hash_part)
-        self._described[hash_part] = described
+        self._means.described[hash_part] = described
         return described
 
 

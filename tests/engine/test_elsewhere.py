@@ -137,3 +137,25 @@ async def test_when_every_lake_fails_it_is_said_once_and_asked_again_later(
             with pytest.raises(NarfsError):
                 await read_tree(accessor)
         assert store.statistics().counters.passes_begun == 1
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+async def test_a_path_that_was_built_anew_is_found_by_who_looks_for_it_next(house: House, *, restarted: bool) -> None:
+    before = house.lake.add("tree", {b"built": File(b"once")})
+    async with house.open() as store:
+        known = await store.find(before.path)
+        after = house.lake.add("tree", {b"built": File(b"and again")})
+        house.lake.put(replace(after.narinfo, path=before.path, signatures=()).sign(house.lake.secret_key))
+        house.lake.blob_file(before).unlink()
+        house.lake.narinfo_file(after.path).unlink()
+        if not restarted:
+            with pytest.raises(NarfsError):
+                await read_tree(known)
+            assert await read_tree(await store.find(before.path)) == {b"built": File(b"and again")}
+    async with house.open() as store:
+        if restarted:
+            with pytest.raises(NarfsError):
+                await read_tree(await store.find(before.path))
+        assert await read_tree(await store.find(before.path)) == {b"built": File(b"and again")}
+    async with house.open() as store:
+        assert await read_tree(await store.find(before.path)) == {b"built": File(b"and again")}

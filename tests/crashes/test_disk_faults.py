@@ -17,7 +17,7 @@ import pytest
 
 from tests.crashes.disk import disk, mounted_image
 from tests.crashes.test_power_cut import DISK_BYTES, check
-from tests.crashes.world import World, readers
+from tests.crashes.world import PATIENCE_S, World, readers
 from tests.mount.kernel import needs_fuse, needs_root
 
 if TYPE_CHECKING:
@@ -49,6 +49,13 @@ def trouble_in(log: str) -> list[str]:
     return [line for line in log.splitlines() if "serving uncached, will try again" in line]
 
 
+def wait_for_trouble(world: World) -> None:
+    gives_up = time.monotonic() + PATIENCE_S
+    while not trouble_in(world.log()):
+        assert time.monotonic() < gives_up
+        time.sleep(0.1)
+
+
 def fill(path: Path) -> None:
     with suppress(OSError), path.open("wb", buffering=0) as file:
         while file.write(bytes(65536)):
@@ -67,6 +74,8 @@ def test_a_disk_that_answers_eio(world: World, kinds: tuple[str, ...], seconds: 
                 platter.fail(*kinds)
                 subprocess.run(["sync", "-f", platter.place], check=False, capture_output=True)
                 time.sleep(seconds)
+                if "write" in kinds:
+                    wait_for_trouble(world)
             assert daemon.end() == 0
         assert ("write" in kinds) <= len(trouble_in(world.log())) <= 3
         assert "Traceback" not in world.log()

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.mount, pytest.mark.faults, needs_fuse, needs_root]
 
 DEADLINE_S = 10
+BUSY_S = 10
+"""What a busy machine takes."""
 SETTINGS = f"stall-deadline = 1\nread-deadline = {DEADLINE_S}\n"
 NOISE = random.Random(3)  # noqa: S311 - any noise will do
 
@@ -160,9 +162,9 @@ def test_a_fault_that_lasts_is_an_errno_in_time_and_over_when_it_ends(town: Town
     begun = time.monotonic()
     answers = [attempt(file, data), attempt(file, data)]
     assert set(answers) <= {town.seen_as(answer) for answer in story.answers}
-    assert time.monotonic() - begun < 2 * DEADLINE_S
+    assert time.monotonic() - begun < 2 * DEADLINE_S + BUSY_S
     house.lake.end()
-    assert well_again_after_s(file, data, answers[0]) < 5
+    assert well_again_after_s(file, data, answers[0]) < BUSY_S
     now = counters(house)
     assert now[story.counter] > counted[story.counter]
     for answer in story.answers - {"right"}:
@@ -184,5 +186,5 @@ def test_a_fault_that_passes_is_seen_by_nobody(town: Town, kind: Kind) -> None:
     expected = "EIO" if kind is Kind.CERTIFICATE else SEEN.get(kind, "right")
     assert attempt(file, data) == expected
     house.lake.end()
-    assert well_again_after_s(file, data, expected) < 5
+    assert well_again_after_s(file, data, expected) < BUSY_S
     assert house.lake.trapped() == 0

@@ -231,7 +231,7 @@ def test_a_daemon_that_hangs_is_killed_and_its_views_come_back(machine: Machine,
     path = member.path.path
     machine.run("narfs", "view", "create", "one", "--path", path, "--at", "/srv/one", "--frontend", frontend)
     machine.run("sh", "-c", f"kill -STOP {machine.property('narfs', 'MainPID')}")
-    wait_for(lambda: machine.property("narfs", "NRestarts") == "1")
+    wait_for(lambda: machine.property("narfs", "NRestarts") != "0")
     wait_for(lambda: motto(machine, "/srv/one", member) == "be lazy\n")
     assert set(machine.mounts()) == {*own_mounts(frontend), "/srv/one"}
     machine.run("narfs", "view", "remove", "one")
@@ -239,13 +239,15 @@ def test_a_daemon_that_hangs_is_killed_and_its_views_come_back(machine: Machine,
 
 _READER = """
 import hashlib, os, sys, time
-found, fd = hashlib.sha256(), os.open(sys.argv[1], os.O_RDONLY)
-while data := os.read(fd, 1 << 17):
-    found.update(data)
+found, fd, at = hashlib.sha256(), os.open(sys.argv[1], os.O_RDONLY), 0
+while data := os.pread(fd, 1 << 17, at):
     os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-    if fd and not os.path.exists("/srv/reading"):
+    if at == 0:
         open("/srv/reading", "w").close()
     time.sleep(0.01)
+    if at < 16 << 20 or os.path.exists("/srv/replaced"):  # else the same piece once more
+        found.update(data)
+        at += len(data)
 print(found.hexdigest(), flush=True)
 """
 
@@ -262,7 +264,8 @@ def test_who_reads_notices_nothing_when_the_daemon_is_replaced(
         served.path(through).mkdir(exist_ok=True)
         served.run("narfs", "overlay", "create", through, "--view", "one", "--upper", "/var/upper", "--no-registration")
     mounts, main = served.mounts(), served.property("narfs", "MainPID")
-    served.path("/srv/reading").unlink(missing_ok=True)
+    for moment in ("reading", "replaced"):
+        served.path(f"/srv/{moment}").unlink(missing_ok=True)
     reader = served.begin(sys.executable, "-c", _READER, f"{through}/{large.path.base_name}")
     wait_for(served.path("/srv/reading").exists)
     if how == "restart":
@@ -270,8 +273,9 @@ def test_who_reads_notices_nothing_when_the_daemon_is_replaced(
     else:
         served.run("sh", "-c", f"kill -KILL {main}")
     wait_for_another(served, main)
-    assert reader.poll() is None, "it read too fast to prove anything"
+    assert reader.poll() is None
     assert motto(served, through, member) == "be lazy\n"
+    served.path("/srv/replaced").touch()
     assert reader.communicate(timeout=PATIENCE_S) == (f"{hashlib.sha256(NOISE).hexdigest()}\n", "")
     assert set(served.mounts()) == set(mounts)
     if overlay:

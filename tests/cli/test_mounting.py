@@ -327,5 +327,5 @@ def wait_for_end(pid: int) -> None:
         process = os.pidfd_open(pid)
     except ProcessLookupError:
         return
-    assert select.select([process], [], [], 20)[0]
+    assert select.select([process], [], [], 60)[0]
     os.close(process)

@@ -63,7 +63,7 @@ async def test_what_is_worth_a_batch_is_made_before_anybody_waits_for_it(nursery
         for _, accessor in members():
             foresee(accessor, household.lots, new_parts)
         [*_, (_, flight)] = new_parts._flights.values()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             assert len(await flight.result()) == 3
 
 

@@ -39,15 +39,15 @@ STANDING = """if 1:
     from narfs.daemon import event_loop
 
     async def stand(still):
-        await trio.sleep(0.3)
-        ctypes.PyDLL(None).usleep(300_000 if still else 0)  # with the interpreter's lock
+        await trio.sleep(0.15)
+        ctypes.PyDLL(None).usleep(600_000 if still else 0)  # with the interpreter's lock
 
-    event_loop.run_service(lambda: stand({still}), still_s=0.2)
+    event_loop.run_service(lambda: stand({still}), still_s=0.1)
 """
 
 
 @pytest.mark.parametrize("still", [True, False])
 def test_a_loop_that_stands_still_says_where(*, still: bool) -> None:
     command = [sys.executable, "-c", STANDING.format(still=still)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert (" in stand" in done.stderr) == still

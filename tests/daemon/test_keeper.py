@@ -148,7 +148,7 @@ async def test_a_bug_that_meets_one_view_ends_no_daemon(
 
 async def test_a_lost_view_ends_with_its_owner_and_its_place_is_free(tmp_path: Path) -> None:
     at = tmp_path / "at"
-    with trio.fail_after(10):
+    with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             owner = await nursery.start(partial(trio.run_process, ["sleep", "60"], check=False))
             spec = ViewSpec("one", Selection(closed=True), at, owner_pid=owner.pid).with_owner_known()

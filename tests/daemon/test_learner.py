@@ -177,7 +177,7 @@ async def test_a_view_that_has_ended_takes_no_more_work(place: Daemon) -> None:
         ahead = Ahead(session, place.common, scene, accessors, members)
         ahead.start(work)  # before it runs: it waits
         async with running(ahead):
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 await done.wait()
         with pytest.raises(Closing, match="the view has ended"):
             ahead.start(work)

@@ -56,7 +56,7 @@ async def test_what_there_is_no_room_for_is_left_out(tmp_path: Path, nursery: tr
     async with opened(tmp_path, budget_bytes=2 * MIB) as cache:
         jobs = Jobs(cache)
         begun = jobs.begin(paths(Fake(b"a", 3 * MIB), Fake(b"b", 4 * MIB)), None, nursery.start_soon)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while not jobs.facts(begun.id).done:
                 await trio.lowlevel.checkpoint()
         facts = jobs.facts(begun.id)

@@ -94,6 +94,6 @@ async def test_who_was_given_up_shows_no_socket_later(
         async with listening_socket(tmp_path / "x", 0o600):
             pass
     hangs.set()
-    with trio.fail_after(5):
+    with trio.fail_after(60):
         while os.listdir(tmp_path):  # noqa: ASYNC110, PTH208 - it is a thread's, which tells nobody
             await trio.sleep(0.01)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from narfs.engine.accessor import NarAccessor
     from narfs.engine.ranges import Chunks
+    from narfs.engine.store import Store
     from tests.engine.conftest import House
     from tests.support.server import Server
 
@@ -95,6 +96,12 @@ async def test_neighbours_come_together(house: House, server: Server, member: Me
         accessor = await store.find(member.path)
         await bring([part(accessor, start, start + 10_000) for start in range(0, 1_000_000, 20_000)], Allowance())
         assert len(server.asked("/nar/*")) < 16 + 2
+
+
+async def all_kept(store: Store) -> None:
+    with trio.fail_after(60):
+        while store.means.governor.held_bytes:  # noqa: ASYNC110 - nobody is told
+            await trio.sleep(0.01)
 
 
 async def test_it_stops_where_its_allowance_does(house: House, server: Server, member: Member) -> None:
@@ -207,9 +214,7 @@ async def test_a_cancelled_caller_leaves_what_is_under_way_and_begins_nothing_mo
         stall.released.set()
         assert await accessor.read(NarOffset(1_000_000), 1000) == member.nar[1_000_000:1_001_000]
         assert len(server.asked("/nar/*")) < 10  # of 31 that all would take
-        with trio.fail_after(10):
-            while store.means.governor.held_bytes:  # noqa: ASYNC110 - until it is kept
-                await trio.sleep(0.01)
+        await all_kept(store)
         assert store.statistics().counters.ahead_fetched_bytes > 0
 
 
@@ -282,17 +287,17 @@ async def test_a_nar_that_a_full_cache_did_not_keep_is_brought_when_it_does(
     async def refuse(_cached: CachedNar, _chunks: Chunks) -> None:
         raise CacheUnusable("no room, for a moment")
 
-    monkeypatch.setattr(keeping, "_REST_S", 0.5, raising=False)
+    monkeypatch.setattr(keeping, "_REST_S", 60.0)
     async with house.open(server.url, index_keys=KEYS) as store:
         accessor = await store.find(member.path)
         with monkeypatch.context() as full:
             full.setattr(CachedNar, "write_all", refuse)
             await bring([part(accessor, 0, 1)], Allowance())
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await all_kept(store)
         assert (await bring([whole(accessor)], Allowance())).chunks == 0
-        await trio.sleep(0.5)
+        monkeypatch.setattr(keeping, "_REST_S", 0.0)
         await bring([whole(accessor)], Allowance())
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await all_kept(store)
         assert await accessor.missing_bytes() == 0
 
 

@@ -43,7 +43,7 @@ async def test_indexes_are_asked_for_while_the_closure_is_still_walked(house: Ho
     server.on(f"/{index_name(top)}", Fault(stall=index))
     async with house.open(server.url, index_keys=KEYS) as store, trio.open_nursery() as walking:
         walking.start_soon(walk, store, top)
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await narinfo.reached.wait()
             await index.reached.wait()
         narinfo.released.set()

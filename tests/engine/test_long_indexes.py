@@ -107,7 +107,7 @@ async def test_behind_the_first_read_all_pages_come_and_the_cache_keeps_the_inde
         await accessor._contents._keeping.result()
         assert store.statistics().counters.index_pages_fetched == 6
         assert await read_tree(accessor) == TREE
-        with trio.fail_after(10):  # readers have the bytes a little before the cache
+        with trio.fail_after(60):  # readers have the bytes a little before the cache
             while (data := accessor.read_nowait(NarOffset(1_000_000), 1000)) is None:  # noqa: ASYNC110
                 await trio.sleep(0.01)
         assert data == member.nar[1_000_000:1_001_000]

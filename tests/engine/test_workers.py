@@ -111,7 +111,7 @@ async def test_a_worker_is_ended_also_when_there_is_no_thread_to_wait_for_it_in(
         with monkeypatch.context() as patched:
             patched.setattr(trio.to_thread, "run_sync", none_left)
             process.kill()
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while store.means.workers._processes[0].alive:  # noqa: ASYNC110 - a process ends when it does
                     await trio.sleep(0.01)
                 await wait_all_tasks_blocked(0.1)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from narfs.lake.transport import Transport
 
-QUICK = LakeSettings(attempts=3, stall_deadline_s=0.5)
+QUICK = LakeSettings(attempts=3, stall_deadline_s=1)
 
 
 def forget_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ async def server(nursery: trio.Nursery, tmp_path: Path, member: Member) -> Serve
 
 @pytest.fixture
 async def lake(server: Server) -> AsyncIterator[BinaryCache]:
-    async with open_lakes([server.url], LakeSettings(stall_deadline_s=0.5)) as upstreams:
+    async with open_lakes([server.url], LakeSettings(stall_deadline_s=1)) as upstreams:
         yield upstreams.lakes[0]
 
 

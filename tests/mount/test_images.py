@@ -89,7 +89,7 @@ async def test_slabs_unmounted_in_the_moment_they_are_mounted_are_mounted_again_
     async with opened(tmp_path) as images:
         with monkeypatch.context() as patched:
             patched.setattr(linux, "mount", mount)
-            with pytest.raises(Unavailable, match="unmounted by somebody"), trio.fail_after(5):
+            with pytest.raises(Unavailable, match="unmounted by somebody"), trio.fail_after(60):
                 await show(images, tmp_path / "view-one")
         await show(images, tmp_path / "view-two")
         assert await contents(tmp_path / "view-two") == b"x" * 9000

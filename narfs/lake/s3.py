@@ -63,7 +63,7 @@ _REFRESHING_BYTES = 1024 * 1024
 
 
 class S3Transport:
-    """The lake in the bucket of ``url``. Credentials are looked for at the first request."""
+    """The lake in the bucket of ``url``. Credentials are looked for at the first request; again if it needs some."""
 
     def __init__(self, url: StoreUrl, settings: LakeSettings, environ: Mapping[str, str]) -> None:
         self._url = url
@@ -229,6 +229,8 @@ class S3Transport:
             try:
                 return work(bucket.store)
             except FOREIGN as error:
+                if not self._admitted and bucket.looks_for_credentials(error):
+                    self._buckets.pop(upload, None)
                 admitted = self._admitted and absence is None
                 meaning = bucket.translated(error, self.what(name), admitted=admitted)
                 if absence is not None and isinstance(meaning, NotFound):

@@ -67,6 +67,10 @@ class S3Bucket:
             raise UsageError(f"s3://{address.bucket}: {S3Failure.read(str(error)).reason}") from error
         return cls(store, identity, endpoint)
 
+    def looks_for_credentials(self, error: Exception) -> bool:
+        """Whether one of FOREIGN says that there are none: at boot the metadata service may come later than we do."""
+        return self.identity.is_nobody and S3Failure.read(str(error)).status in (401, 403)
+
     def translated(self, error: Exception, what: str, *, admitted: bool) -> NarfsError:
         """Say what one of FOREIGN means for ``what``."""
         failure = S3Failure.read(str(error))

@@ -240,6 +240,20 @@ async def test_credentials_that_cannot_be_found_stop_the_first_request(s3_server
         await lake.get("x", max_bytes=5)
 
 
+async def test_credentials_that_come_after_the_first_request_count(
+    lake: S3Transport, s3_server: S3Server, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(lake, "nix-cache-info", CacheInfo().to_bytes())
+    forget_the_machine(monkeypatch)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    early = s3_transport(s3_server.url(bucket))
+    with pytest.raises(Unavailable):
+        await early.get("nix-cache-info", max_bytes=1000)
+    file.write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
+    assert await early.get("nix-cache-info", max_bytes=1000) == CacheInfo().to_bytes()
+
+
 async def test_a_binary_cache_goes_round(s3_server: S3Server, bucket: str, tmp_path: Path) -> None:
     model = Lake(tmp_path)
     member = model.add("big", File(BLOB), Recipe(compression="none", listing=True))

@@ -227,3 +227,23 @@ async def test_a_view_whose_record_cannot_be_removed_stays_until_it_can(
         assert (kept.given_back, len(views.kept)) == ([], 1)
         await views.remove("one", lazily=True)
         assert (kept.given_back, len(views.kept)) == ([kept], 0)
+
+
+async def test_a_view_without_owner_is_removed_as_soon_as_that_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    refusals = iter([OSError(errno.EROFS, "read-only")] * 2)
+    unlink = Path.unlink
+
+    def refuse(file: Path, *, missing_ok: bool) -> None:
+        for refusal in refusals:
+            raise refusal
+        unlink(file, missing_ok=missing_ok)
+
+    async with trio.open_nursery() as nursery:
+        views = without_stores(tmp_path, nursery)
+        kept = Shown(views)
+        monkeypatch.setattr(Path, "unlink", refuse)
+        await views._remove_orphan("one")
+        assert (kept.given_back, len(views.kept)) == ([kept], 0)
+    assert autojump_clock.current_time() == pytest.approx(120)

@@ -11,7 +11,7 @@ import logging
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from narfs.mount.fuse import Stage
 
 log = logging.getLogger(__name__)
+
+_ORPHAN_AGAIN_S: Final = 60.0
 
 
 class Views:
@@ -343,10 +345,17 @@ class Views:
             self._nursery.start_soon(self._remove_orphan, kept.spec.name)
 
     async def _remove_orphan(self, name: str) -> None:
-        try:
-            await self.remove(name, lazily=True)
-        except (NarfsError, OSError) as error:
-            log.warning("view %s: %s", name, error)
+        """Remove one that has lost its owner, again and again until it is gone; not another that has its name then."""
+        orphan = self._of_name(name)
+        while orphan is not None and self._of_name(name) is orphan:
+            try:
+                await self.remove(name, lazily=True)
+            except (NarfsError, OSError) as error:
+                log.warning("view %s: %s", name, error)
+                await trio.sleep(_ORPHAN_AGAIN_S)
+
+    def _of_name(self, name: str) -> KeptView | LostView | None:
+        return self._kept.get(name) or self._lost.get(name)
 
     async def _put_away(self, kept: KeptView) -> None:
         kept.answering.cancel()

@@ -16,6 +16,7 @@ formats     bytes in, values out: no I/O, no async, no clock
 errors      the exception tree; no errno
 privileges  what a process gives up before it serves strangers, or unpacks what they packed
 seccomp     the system calls of a process that has all it needs open
+addresses   how a process does where it may have only so many
 offsets     rulers and grids, pure arithmetic
 ==========  ==================================================================================================
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
+from narfs import addresses
 from narfs.errors import NarfsError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def run(work: Callable[[], Awaitable[T]]) -> T:
 
 def run_service(work: Callable[[], Awaitable[T]], *, still_s: float = _STILL_S) -> T:
     """As ``run``, for what runs for days: standard error hears where the loop stands when it stands still."""
+    addresses.spare_them()
     try:
         return run(partial(_watched, work, still_s))
     finally:

@@ -40,9 +40,9 @@ def test_no_more_descriptors(world: World, most: int, in_full: bool) -> None:
         assert [flaw for flaw in daemon.verify() if "differ" in flaw["why"]] == []
 
 
-@pytest.mark.parametrize("spare", [80, pytest.param(2, marks=ONLY_IN_FULL), pytest.param(15, marks=ONLY_IN_FULL)])
+@pytest.mark.parametrize("spare", [15, *(pytest.param(few, marks=ONLY_IN_FULL) for few in (2, 8, 30))])
 def test_no_more_memory(world: World, spare: int, in_full: bool) -> None:
-    with world.mounted() as daemon:
+    with world.mounted(point="memory", nth=8192) as daemon:
         status = Path(f"/proc/{daemon.process.pid}/status").read_text()
         needs = int(status.partition("VmPeak:")[2].split()[0]) // 1024
     with world.mounted(point="memory", nth=needs + spare) as daemon:
@@ -51,8 +51,10 @@ def test_no_more_memory(world: World, spare: int, in_full: bool) -> None:
         if ended is None:
             ended = daemon.end()
     print("memory", spare, len(failed), ended)  # noqa: T201 - for docs/reliability.md
-    if spare == 80:  # what it does with less is up to whoever asks for memory at that moment; what it leaves is not
-        assert (failed, ended) == ([], 0)
+    if spare >= 8:  # what it does with less is up to whoever asks for memory at that moment; what it leaves is not
+        assert ended == 0
+    if spare == 30:
+        assert failed == []
     with world.mounted() as daemon:
         daemon.compare()
         assert [flaw for flaw in daemon.verify() if "differ" in flaw["why"]] == []

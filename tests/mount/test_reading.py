@@ -1,4 +1,4 @@
-"""Requests that the kernel takes back after it said that there is one, or that there is no memory for."""
+"""Requests that the kernel takes back after it said that there is one, or that there is no memory or no room for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from narfs import addresses
 from narfs.errors import UsageError
 from narfs.mount.fuse import reading
 from narfs.mount.view import View
@@ -106,3 +107,25 @@ async def test_a_request_waits_for_memory_to_be_read_into(
     with pytest.raises(OSError, match="receive_buf") as failed:
         await reading._patient_loop()
     assert failed.value.errno == errno.EIO
+
+
+async def test_without_room_for_it_a_request_stays_with_the_kernel_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_clock: trio.testing.MockClock,  # noqa: ARG001 - nobody waits for it
+) -> None:
+    there_are = [True]
+
+    async def pyfuse3_s() -> bool:
+        await trio.lowlevel.checkpoint()
+        return there_are[0]
+
+    monkeypatch.setattr(reading, "_asked", pyfuse3_s)
+    monkeypatch.setattr(addresses, "_ROOM_BYTES", 1 << 60)
+    admission, begun = reading._Admission(), trio.current_time()
+    taken = [trio.current_time() - begun for _ in range(3) if await admission.wait()]
+    assert taken == pytest.approx([0, 0.1, 0.2], abs=0.02)
+    monkeypatch.setattr(addresses, "_ROOM_BYTES", 4096)
+    assert await admission.wait()
+    assert trio.current_time() - begun == pytest.approx(taken[-1])
+    there_are[0] = False
+    assert not await admission.wait()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 import trio
 
+from narfs import addresses
 from narfs.errors import Unavailable
 from narfs.mount.fuse.handlers import Handlers
 from narfs.mount.fuse.reading import never_wait, require_known
@@ -28,6 +29,7 @@ _STANDARD_ERROR = 2
 """libfuse's, which knows nothing of sys.stderr."""
 
 _IDLE_TASKS = 8
+"""Each has a buffer: 1 MiB of addresses."""
 _MAX_TASKS = 2048
 """Requests being answered at once. pyfuse3's 99 would be used up by a hundred stalled reads, and hits would wait."""
 
@@ -122,7 +124,8 @@ async def _answer_kernel(handlers: Handlers, ended: trio.Event) -> None:
     """Run the session until it is terminated or unmounted; a cancellation must not leave requests unanswered."""
     try:
         with trio.CancelScope(shield=True):
-            await pyfuse3.main(min_tasks=_IDLE_TASKS, max_tasks=_MAX_TASKS)
+            idle = 1 if addresses.are_limited() else _IDLE_TASKS
+            await pyfuse3.main(min_tasks=idle, max_tasks=_MAX_TASKS)
     finally:
         ended.set()
         handlers.usable.set()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from narfs.errors import Corrupt, TooSlow, Unavailable
 from narfs.formats.erofs.slab import SlabMap
+from narfs.mount import slab as module
 from narfs.mount.scene import Scene
 from narfs.mount.slab import Slab
 from narfs.mount.view import View
@@ -164,7 +165,10 @@ async def test_what_failed_is_not_waited_for_again_at_once(mock_clock: MockClock
 @needs_fuse
 @needs_root
 @pytest.mark.parametrize("trouble", [Corrupt("bad"), None])
-async def test_the_kernel_fails_the_bad_file_and_no_other(tmp_path: Path, trouble: Exception | None) -> None:
+async def test_the_kernel_fails_the_bad_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception | None
+) -> None:
+    monkeypatch.setattr(module, "_NEIGHBOURS_S", 0.1)  # the rest of a second and a half is for a busy machine
     accessor = FailingAccessor(SMALL, trouble, bad=b"7" * 100)
     view = View.of([(path("one"), accessor)])
 

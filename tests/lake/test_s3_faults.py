@@ -169,7 +169,7 @@ async def test_an_upload_may_take_longer_than_a_server_may_be_silent(far: Relay,
     directory = s3_server.bucket("slow")
     far.pause_s = 0.03
     url = s3_server.url(directory.name).replace(s3_server.endpoint, far.url)
-    await put(s3_transport(url, LakeSettings(attempts=1, stall_deadline_s=0.5)), "y", BLOB)
+    await put(s3_transport(url, LakeSettings(attempts=1, stall_deadline_s=1)), "y", BLOB)
     assert (directory / "y").read_bytes() == BLOB
 
 

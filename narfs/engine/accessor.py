@@ -123,7 +123,7 @@ class NarAccessor:
         """Give kind and size of the root node from the first kilobytes of the NAR: a claim until ``verified``."""
         while (root := self.root) is None:
             if self._pass is not None:
-                await self._pass.wait_progress()
+                await self._pass.moved_on.wait()
                 continue
             self._trouble.require()
             if await self.unseal():
@@ -241,7 +241,7 @@ class NarAccessor:
             if not isinstance(answer, Pending):
                 return answer
             if self._pass is not None:
-                await self._pass.wait_progress()
+                await self._pass.moved_on.wait()
 
     async def _pass_to_read(self) -> Pass | None:
         """Give the pass under way if it may be read already; else wait until it has moved on, and give None."""
@@ -251,7 +251,7 @@ class NarAccessor:
         passing, flight = self._pass_under_way()
         if passing.progressive and not flight.landed:
             if passing.growing is None:
-                await passing.wait_progress()
+                await passing.moved_on.wait()
             return passing
         with self._means.governor.waiting():
             await flight.result()
@@ -259,10 +259,11 @@ class NarAccessor:
 
     async def _read_draft(self, passing: Pass, start: NarOffset, length: int) -> bytes | None:
         while passing is self._pass:
+            moved_on = passing.moved_on
             if passing.draft is not None and passing.passed >= start + length:
                 with suppress(CacheUnusable):  # the pass meets it too, and goes on without a cache
                     return await passing.draft.read(start, length)
-            await passing.wait_progress()
+            await moved_on.wait()
         return None
 
     def _pass_under_way(self) -> tuple[Pass, Flight[None]]:

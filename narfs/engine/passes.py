@@ -38,7 +38,8 @@ class Pass:
         self._means = means
         self.described = described
         """Where the NAR comes from."""
-        self._progress = trio.Event()
+        self.moved_on = trio.Event()
+        """Set when more of the NAR has passed than now, or the pass has ended. Take it before a look, then wait."""
         self.progressive = means.trust.verify is Verify.PROGRESSIVE
         self.root: Root | None = None
         self.passed = 0
@@ -48,10 +49,6 @@ class Pass:
         self.seen = False
         """Whether somebody may have seen some of it (rule 2)."""
         self.draft: Draft | None = None
-
-    async def wait_progress(self) -> None:
-        """Wait until more of the NAR has passed or the pass has ended."""
-        await self._progress.wait()
 
     async def run(self) -> tuple[NarIndex, CachedNar | None]:
         """Stream, check and keep the NAR; raise what stopped it."""
@@ -88,8 +85,8 @@ class Pass:
 
     def wake(self) -> None:
         """Let all who wait for progress look again; whoever runs the pass does so at its end."""
-        self._progress.set()
-        self._progress = trio.Event()
+        self.moved_on.set()
+        self.moved_on = trio.Event()
 
     async def _run_on(self, described: Described) -> tuple[NarIndex, CachedNar | None]:
         self.described = described

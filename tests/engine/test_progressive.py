@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -91,16 +92,21 @@ async def test_what_nobody_can_have_seen_poisons_nothing(
 
 
 class Broken:
-    """The descriptor of a draft on a disk that can no longer be read."""
+    """The descriptor of a draft on a disk that can no longer be read, and says so when it ``may``."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.may = threading.Event()
 
     def read(self, *_: object) -> bytes:
+        assert self.may.wait(60)
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
-async def test_a_cache_disk_that_fails_under_a_reader_makes_it_wait_and_not_fail(house: House, server: Server) -> None:
+@pytest.mark.parametrize("late", [False, True], ids=["at once", "when all has passed"])
+async def test_a_cache_disk_that_fails_under_a_reader_makes_it_wait_and_not_fail(
+    house: House, server: Server, late: bool
+) -> None:
     member = house.lake.add("tree", TREE, Recipe("none"))
     stall = Stall(after=2_500_000)  # pieces of 1 MiB come to the worker
     server.on("/nar/*", Fault(stall=stall), times=1)
@@ -108,13 +114,18 @@ async def test_a_cache_disk_that_fails_under_a_reader_makes_it_wait_and_not_fail
         accessor = await store.find(member.path)
         assert await contents(accessor, b"a", b"first") == NOISE[:1_500_000]
         draft: Any = accessor._pass and accessor._pass.draft
-        draft._file = Broken(os.dup(draft._file.fd))
+        broken = draft._file = Broken(os.dup(draft._file.fd))
 
         async def reader() -> None:
-            assert await contents(accessor, b"a", b"first") == NOISE[:1_500_000]
-            os.close(fd)
+            with trio.fail_after(30):
+                assert await contents(accessor, b"a", b"first") == NOISE[:1_500_000]
+            os.close(broken.fd)
 
-        fd = draft._file.fd
         readers.start_soon(reader)
         await trio.testing.wait_all_tasks_blocked(0.1)
+        if not late:
+            broken.may.set()
+            await trio.testing.wait_all_tasks_blocked(0.1)
         stall.released.set()
+        await accessor.settle()
+        broken.may.set()

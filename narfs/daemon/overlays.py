@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, NamedTuple
 from narfs.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class Mount(NamedTuple):
-    """One line of a table. ``options`` is None if it is no overlay."""
+    """One line of a table. ``options`` is None if it is no overlay, which has nothing ``below``."""
 
     place: str
     options: Mapping[str, str] | None
+    below: Sequence[str] = ()
+    """The lower layers: in one text with colons, or since Linux 6.8 one by one, as they were mounted."""
 
 
 class Above(NamedTuple):
@@ -59,7 +61,7 @@ def _first_above(directory: str) -> Above | None:
             if namespace in seen:
                 continue
             for mount in _mounts(process / "mounts"):
-                if mount.options and directory in mount.options.get("lowerdir", "").split(":"):
+                if directory in mount.below:
                     return Above(mount.place, int(process.name))
             seen.add(namespace)
     return None
@@ -73,5 +75,9 @@ def _mounts(table: Path) -> Iterator[Mount]:
     for line in table.read_bytes().splitlines():
         # Spaces and the like are written as \040; a byte is a character until the end.
         _, place, kind, options, *_ = (word.decode("unicode_escape").encode("latin-1") for word in line.split(b" "))
-        pairs = (os.fsdecode(option).partition("=")[::2] for option in options.split(b","))
-        yield Mount(os.fsdecode(place), dict(pairs) if kind == b"overlay" else None)
+        if kind != b"overlay":
+            yield Mount(os.fsdecode(place), None)
+            continue
+        pairs = [os.fsdecode(option).partition("=")[::2] for option in options.split(b",")]
+        below = [layer for name, value in pairs if name in ("lowerdir", "lowerdir+") for layer in value.split(":")]
+        yield Mount(os.fsdecode(place), dict(pairs), below)

@@ -32,12 +32,15 @@ if TYPE_CHECKING:
     from narfs.formats.erofs.lot import Lot
     from narfs.formats.signature import PublicKey
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 _HOT_NARINFOS: Final = 8192
 _HOT_ROOTS: Final = 8192
+_UNWRITTEN_MAX: Final = 16_384
+"""Narinfos, and roots, that wait for the disk: 32 MB. More come where it fails, and are asked for again some time."""
 _SIGNATURES_AT_ONCE: Final = 500
 """Checked in one go: 60 ms."""
 
@@ -177,7 +180,8 @@ class Catalog:
         self, lake: str, hash_part: str, text: bytes, time: float, voucher: PublicKey | None = None
     ) -> None:
         """Keep a narinfo; ``time`` is when the lake was asked, in seconds since the epoch, ``voucher`` who signed."""
-        self._narinfos[lake, hash_part] = self._changes.narinfos[lake, hash_part] = StoredNarInfo(text, time, voucher)
+        self._narinfos[lake, hash_part] = stored = StoredNarInfo(text, time, voucher)
+        _add(self._changes.narinfos, (lake, hash_part), stored)
 
     def root(self, nar_hash: bytes) -> StoredRoot | None:
         """Give what is known of the root node of a NAR."""
@@ -192,7 +196,8 @@ class Catalog:
 
     def keep_root(self, nar_hash: bytes, kind: int, *, executable: bool, size: int) -> None:
         """Keep what the first kilobytes of a NAR said of its root node."""
-        self._roots[nar_hash] = self._changes.roots[nar_hash] = StoredRoot(int(kind), executable, size)
+        self._roots[nar_hash] = stored = StoredRoot(int(kind), executable, size)
+        _add(self._changes.roots, nar_hash, stored)
 
     # Lots of EROFS images.
 
@@ -270,6 +275,11 @@ class Catalog:
         self._damage = None
         self._recorded_bytes = 0
         self.knows_all = False
+
+
+def _add(unwritten: dict[K, T], key: K, value: T) -> None:
+    if key in unwritten or len(unwritten) < _UNWRITTEN_MAX:
+        unwritten[key] = value
 
 
 def _is_damage(error: sqlite3.DatabaseError) -> bool:

@@ -105,6 +105,18 @@ async def test_a_catalog_that_could_not_be_begun_anew_is_when_the_disk_lets_it(
     await catalog.aclose()
 
 
+async def test_what_waits_for_a_disk_that_fails_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "_UNWRITTEN_MAX", 2)
+    catalog = open_catalog(tmp_path)
+    for text in (b"old", b"new"):
+        for number in range(3):
+            catalog.keep_narinfo("lake", str(number), text, 5)
+    assert [catalog.narinfo("lake", str(number)) for number in range(3)] == [StoredNarInfo(b"new", 5)] * 3
+    catalog = await reopen(catalog, tmp_path)
+    assert [catalog.narinfo("lake", str(number)) for number in range(3)] == [StoredNarInfo(b"new", 5)] * 2 + [None]
+    await catalog.aclose()
+
+
 async def test_old_narinfos_make_way_for_new_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(catalog_file, "_NARINFOS_MAX", 10)
     catalog = open_catalog(tmp_path)

@@ -111,9 +111,7 @@ def offers_nowait(directory: Path) -> bool:
 def try_write(path: Path) -> None:
     """Write a file of a chunk's size to the device and remove it; OSError."""
     try:
-        file = Descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        file.write(0, bytes(_TRIAL_BYTES))
-        os.fsync(file.fd)
+        _write_file(path, bytes(_TRIAL_BYTES), durable=True)
     finally:
         remove_files([path])
 
@@ -125,14 +123,18 @@ def replace_file(path: Path, data: bytes | bytearray | memoryview, unfinished: P
     """
     path.parent.mkdir(mode=0o700, exist_ok=True)
     try:
-        file = Descriptor(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        file.write(0, data)
-        if durable:
-            os.fsync(file.fd)
+        _write_file(unfinished, data, durable=durable)
         unfinished.rename(path)
     except OSError:
         remove_files([unfinished])
         raise
+
+
+def _write_file(path: Path, data: bytes | bytearray | memoryview, *, durable: bool) -> None:
+    file = Descriptor(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    file.write(0, data)
+    if durable:
+        os.fsync(file.fd)
 
 
 def remove_files(paths: Iterable[Path]) -> None:

@@ -343,37 +343,33 @@ async def test_what_cannot_be_had_stops_nothing_else(house: House, server: Serve
         await watched.read(other, b"liba.so")
 
 
-def stalling_and_top(house: House) -> tuple[Member, Member]:
-    """Add a path whose index is to stall, and one with a program that needs a library beside it."""
-    return (
-        add_sealed(house.lake, "stalling", {b"start": program()}, KEY),
-        add_sealed(house.lake, "top", {b"start": program(needed=[b"liba.so"]), b"liba.so": program()}, KEY),
-    )
+@asynccontextmanager
+async def beside_a_stall(
+    house: House, server: Server, watching: Watching, *, nodes: int
+) -> AsyncIterator[tuple[Watched, Member, Stall]]:
+    """Await files of a path whose index stalls, and then a program that needs a library beside it."""
+    stalling = add_sealed(house.lake, "stalling", {b"start": program()}, KEY)
+    top = add_sealed(house.lake, "top", {b"start": program(needed=[b"liba.so"]), b"liba.so": program()}, KEY)
+    async with watching(stalling, top) as watched:
+        await watched.place(top, b"start")
+        server.on(f"/{index_name(stalling.path)}", Fault(stall=(stall := Stall())))
+        for node in range(nodes):
+            watched.mentions.awaits(stalling.path, node)
+        await watched.waits(top, b"start")
+        yield watched, top, stall
 
 
 async def test_a_path_whose_index_does_not_come_stops_nothing_else(
     house: House, server: Server, watching: Watching
 ) -> None:
-    stalling, top = stalling_and_top(house)
-    async with watching(stalling, top) as watched:
-        await watched.place(top, b"start")
-        server.on(f"/{index_name(stalling.path)}", Fault(stall=Stall()))
-        for node in range(4):
-            watched.mentions.awaits(stalling.path, node)
-        await watched.waits(top, b"start")
+    async with beside_a_stall(house, server, watching, nodes=4) as (watched, top, _):
         await watched.comes(top, b"liba.so")
 
 
 async def test_what_is_passed_over_when_too_much_is_read_is_followed_the_next_time(
     house: House, server: Server, watching: Watching
 ) -> None:
-    stalling, top = stalling_and_top(house)
-    async with watching(stalling, top) as watched:
-        await watched.place(top, b"start")
-        server.on(f"/{index_name(stalling.path)}", Fault(stall=(stall := Stall())))
-        for node in range(100):
-            watched.mentions.awaits(stalling.path, node)
-        await watched.waits(top, b"start")
+    async with beside_a_stall(house, server, watching, nodes=100) as (watched, top, stall):
         stall.released.set()
         while watched.mentions._waiting:  # noqa: ASYNC110 - nobody is told
             await trio.sleep(0.01)
